@@ -1,0 +1,52 @@
+"""The errors a user of ndtomo_dask can meet; each message says what, where, and what to type."""
+
+from difflib import get_close_matches
+from collections.abc import Iterable
+
+
+class NdtomoError(Exception):
+    """Base of every error raised on purpose by ndtomo_dask."""
+
+
+class SchemaError(NdtomoError, ValueError):
+    """A dataset does not have the variables, dimensions, units or values that a verb needs."""
+
+
+class OptionError(NdtomoError, ValueError):
+    """An option has a value outside its choices or its range."""
+
+
+class PlanError(NdtomoError, MemoryError):
+    """A block cannot be made small enough for the memory that is allowed."""
+
+
+class BackendError(NdtomoError, ImportError):
+    """A backend or an optional library is asked for where it is not installed."""
+
+
+class StoreError(NdtomoError, OSError):
+    """A file or store is missing, damaged, or holds something else than expected."""
+
+
+class RecipeError(NdtomoError, ValueError):
+    """A recipe names a verb, an option or a variable that does not exist."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant, or list them all.
+
+    >>> nearest("sirtt", ["fbp", "sirt"])
+    "Did you mean 'sirt'?"
+    >>> nearest("xyz", ["fbp", "sirt"])
+    'Known are: fbp, sirt.'
+    """
+    choices = sorted(known)
+    close = get_close_matches(word, choices, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(choices)}."
+
+
+def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `OptionError` unless ``value`` is one of ``choices``."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise OptionError(f"{option}={value!r} is not known. {nearest(str(value), choices)}")

@@ -1,0 +1,118 @@
+"""Parallel-beam geometry: where each ray of a scan passes through the reconstruction grid.
+
+The convention, shared with scikit-image and ASTRA: a pixel (row, column) lies at
+``x = column - (columns - 1)/2`` and ``y = row - (rows - 1)/2``, in translation steps, and projects at
+angle θ onto translation index ``rotation_center + x cos θ - y sin θ + shift(θ)``.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndtomo_dask.errors import SchemaError
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelGeometry:
+    """A list of projection angles over one row of translations, and the grid they illuminate."""
+
+    angles: Float64
+    """Projection angles, in radians, in the order of the sinogram's rows."""
+    translations: int
+    """Number of sample positions across the beam."""
+    rotation_center: float
+    """Translation index (0-based, fractional) onto which the rotation axis projects."""
+    shape: tuple[int, int]
+    """Rows and columns of the reconstruction grid; a pixel is one translation step wide."""
+    shifts: Float64 = field(default_factory=lambda: np.zeros(0))
+    """Shift of each projection, in translation steps; empty means none."""
+
+    def __post_init__(self) -> None:
+        angles = np.ascontiguousarray(self.angles, dtype=np.float64)
+        shifts = np.ascontiguousarray(self.shifts, dtype=np.float64)
+        if not shifts.size:
+            shifts = np.zeros_like(angles)
+        object.__setattr__(self, "angles", angles)
+        object.__setattr__(self, "shifts", shifts)
+        self._check()
+
+    def _check(self) -> None:
+        if self.angles.ndim != 1 or not self.angles.size:
+            raise SchemaError("a geometry needs at least one projection angle, but 'angle' is empty.")
+        if not np.isfinite(self.angles).all():
+            raise SchemaError("projection angles must be finite numbers.")
+        if self.shifts.shape != self.angles.shape:
+            raise SchemaError(
+                f"{self.angles.size} angles need as many projection shifts, not {self.shifts.size}."
+            )
+        if not -0.5 <= self.rotation_center <= self.translations - 0.5:
+            raise SchemaError(
+                f"rotation_center {self.rotation_center:g} lies outside the {self.translations} "
+                f"translations (indices 0 to {self.translations - 1})."
+            )
+
+    @classmethod
+    def centered(
+        cls,
+        angles: Float64,
+        translations: int,
+        *,
+        rotation_center: float | None = None,
+        size: int | None = None,
+        shifts: Float64 | None = None,
+    ) -> "ParallelGeometry":
+        """Build a square grid of ``size`` pixels (default: the translations) around the axis."""
+        size = translations if size is None else size
+        center = (translations - 1) / 2 if rotation_center is None else float(rotation_center)
+        shifts = np.zeros(0) if shifts is None else shifts
+        return cls(angles, translations, center, (size, size), shifts)
+
+    @cached_property
+    def origins(self) -> Float64:
+        """Translation index onto which the middle of the grid projects, at each angle."""
+        return self.rotation_center + self.shifts
+
+    @cached_property
+    def weights(self) -> Float64:
+        """Share of the half turn that each projection stands for, in radians; they sum to π.
+
+        Angles are folded to one half turn, because opposite projections see the same lines, and
+        each stands for half the gap to either neighbour (periodic trapezoidal rule); projections
+        at one and the same folded angle share its gap. A gap wider than three median gaps is a
+        missing wedge: its neighbours are not blown up to fill it.
+        """
+        return _half_turn_weights(self.angles)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content hash, by which a worker recognises a geometry it has seen."""
+        numbers = (self.translations, self.rotation_center, *self.shape)
+        content = repr(numbers).encode() + self.angles.tobytes() + self.shifts.tobytes()
+        return blake2b(content, digest_size=16).hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ParallelGeometry) and self.digest == other.digest
+
+    def __dask_tokenize__(self) -> str:
+        return self.digest
+
+
+def _half_turn_weights(angles: Float64) -> Float64:
+    folded = np.round(np.mod(angles, np.pi), 9)
+    folded[folded >= np.round(np.pi, 9)] = 0.0
+    distinct, inverse, counts = np.unique(folded, return_inverse=True, return_counts=True)
+    if distinct.size == 1:
+        return np.full(angles.size, np.pi / angles.size)
+    gaps = np.diff(distinct, append=distinct[0] + np.pi)
+    widest = 3 * float(np.median(gaps))
+    gaps = np.minimum(gaps, widest)
+    share = (gaps + np.roll(gaps, 1)) / 2
+    return np.asarray((share / counts)[inverse])

@@ -1,0 +1,23 @@
+"""Every tolerance of the tests: its name, its bound, and why it is that large."""
+
+import numpy as np
+
+EPS = {np.dtype("float32"): float(np.finfo("float32").eps), np.dtype("float64"): float(np.finfo("float64").eps)}
+
+ROUNDING = {dtype: 16 * eps for dtype, eps in EPS.items()}
+"""Relative L2, for chunk invariance of FBP, SIRT, sums: measured 2e-16 (f64), 1e-7 (f32)."""
+
+AMPLIFIED = 1e-10
+"""Relative L2 in float64, for methods that amplify rounding, up to five iterations."""
+
+ADJOINT = {np.dtype("float32"): 1e-5, np.dtype("float64"): 1e-12}
+"""Relative difference of <A x, y> and <x, A.T y>."""
+
+BACKEND = 1e-5
+"""Relative L2 of one model on two devices in float32: only the order of summation differs."""
+
+PEER = 0.02
+"""Relative RMSE between our FBP and another program's on the same sinogram: discretisation."""
+
+STATISTICAL = 5.0
+"""Standard errors within which a noisy estimate must lie, with its seed fixed."""
