@@ -1,0 +1,223 @@
+"""Few spectra that explain many: moments, principal components, and the weights of given spectra.
+
+Data are blocks of spectra, (pixel, channel). A reduction over blocks is three functions: a partial
+per block, a combine that may merge in any order, and a finalize that runs once on small arrays.
+Blocks are read in slabs of rows, so that no copy of a whole block is ever made. A spectrum with a
+value that is not finite is left out of the sums and counted; its own weights are NaN.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy.linalg import eigh
+
+from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.kernels.nonnegative import nonnegative_rows
+
+Float = NDArray[np.floating]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+SLAB_ROWS = 2048
+"""Rows per matrix product: long enough for BLAS, short enough that float32 sums stay accurate."""
+
+
+class Moments(NamedTuple):
+    """Sums over spectra x, less a common shift: all that a covariance needs."""
+
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    """Spectra summed."""
+    dropped: int
+    """Spectra left out because a value was not finite."""
+    sum: Float64
+    """Σ (x - shift), (channel,)."""
+    gram: Float64
+    """Σ (x - shift)(x - shift)ᵀ, (channel, channel)."""
+
+
+class PrincipalComponents(NamedTuple):
+    """The directions of largest variance of a set of spectra."""
+
+    mean: Float64
+    """Mean spectrum, (channel,)."""
+    spectra: Float64
+    """Orthonormal component spectra, (component, channel), largest variance first."""
+    variance: Float64
+    """Variance along each component, (component,), in squared units of the data."""
+    explained_ratio: Float64
+    """The same as a share of the total variance, (component,)."""
+
+
+def moments_partial(
+    spectra: Float, shift: Float | None = None, *, gram_dtype: DTypeLike | None = None
+) -> Moments:
+    """Sum the spectra of one block and their products: Σ (x - s) and Σ (x - s)(x - s)ᵀ.
+
+    Products are formed in slabs of rows at ``gram_dtype`` and summed in float64. The shift s, an
+    approximate mean, keeps a weak component from drowning in the float32 rounding of a strong mean.
+
+    Parameters
+    ----------
+    spectra
+        (pixel, channel), float32 or float64.
+    shift
+        Spectrum s to subtract first, (channel,); zero unless given. The same for all blocks.
+    gram_dtype
+        Precision of the products; that of the data unless given.
+    """
+    channels = spectra.shape[1]
+    dtype = np.dtype(spectra.dtype if gram_dtype is None else gram_dtype)
+    count, total, gram = 0, np.zeros(channels), np.zeros((channels, channels))
+    for rows in _slabs(spectra):
+        whole = _whole(rows)
+        slab = _centered(rows if whole.all() else rows[whole], shift, dtype)
+        count += slab.shape[0]
+        total += slab.sum(axis=0, dtype=np.float64)
+        gram += slab.T @ slab
+    return Moments(count, spectra.shape[0] - count, total, gram)
+
+
+def moments_combine(first: Moments, second: Moments) -> Moments:
+    """Merge the sums of two blocks that were given the same shift."""
+    return Moments(
+        first.count + second.count,
+        first.dropped + second.dropped,
+        first.sum + second.sum,
+        first.gram + second.gram,
+    )
+
+
+def pca_finalize(moments: Moments, shift: Float | None, components: int) -> PrincipalComponents:
+    """Principal components from the covariance (G - n d dᵀ)/(n - 1), with d the mean shifted x.
+
+    The sign of a component is such that its loading of largest magnitude is positive.
+
+    Parameters
+    ----------
+    moments
+        The merged sums of all blocks.
+    shift
+        The shift they were given.
+    components
+        How many to return, at most the number of channels.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer channels than components.
+    SchemaError
+        If fewer than two spectra are finite.
+    """
+    channels = moments.sum.size
+    check_components(components, moments)
+    center = moments.sum / moments.count
+    covariance = moments.gram - moments.count * np.outer(center, center)
+    covariance /= moments.count - 1
+
+    variance, vectors = leading_eigenvectors(covariance, components)
+    variance = variance.clip(min=0)
+    total = max(float(np.trace(covariance)), np.finfo(np.float64).tiny)
+    mean = center + (np.zeros(channels) if shift is None else shift)
+    return PrincipalComponents(mean, vectors.T, variance, variance / total)
+
+
+def pca_scores(spectra: Float, principal: PrincipalComponents) -> Float:
+    """Coordinates (x - mean)·v of each spectrum, (pixel, channel) -> (pixel, component)."""
+    return project_spectra(spectra, principal.spectra.T, principal.mean)
+
+
+def project_spectra(spectra: Float, basis: Float, shift: Float | None = None) -> Float:
+    """Products (x - shift)·b of each spectrum with each basis vector, in the dtype of the data.
+
+    (pixel, channel), (channel, basis) -> (pixel, basis); NaN where the spectrum is not finite.
+    """
+    products = np.empty((spectra.shape[0], basis.shape[1]), dtype=spectra.dtype)
+    basis = np.ascontiguousarray(basis, dtype=spectra.dtype)
+    for rows, out in zip(_slabs(spectra), _slabs(products), strict=True):
+        whole = _whole(rows)
+        slab = rows if whole.all() else np.where(whole[:, None], rows, 0)
+        np.matmul(_centered(slab, shift, spectra.dtype), basis, out=out)
+        out[~whole] = np.nan
+    return products
+
+
+def component_weights(spectra: Float, components: Float, *, nonnegative: bool) -> Float:
+    """Weights w of given component spectra that minimize ‖x - Σ wᵢ hᵢ‖², spectrum by spectrum.
+
+    Parameters
+    ----------
+    spectra
+        Data x, (pixel, channel).
+    components
+        Component spectra h, (component, channel); a component that is zero gets the weight 0.
+    nonnegative
+        Whether weights must not be negative; negative data are allowed either way.
+
+    Returns
+    -------
+    weights
+        (pixel, component), in the dtype of the data; NaN where the spectrum is not finite.
+
+    Raises
+    ------
+    OptionError
+        If components and data differ in the number of channels.
+
+    >>> component_weights(np.array([[3.0, -1.0]]), np.eye(2), nonnegative=True)
+    array([[3., 0.]])
+    """
+    if components.shape[1] != spectra.shape[1]:
+        raise OptionError(
+            f"component spectra have {components.shape[1]} channels, but the data have "
+            f"{spectra.shape[1]}. Select the same channels of both."
+        )
+    exact = np.asarray(components, dtype=np.float64)
+    if not nonnegative:
+        return project_spectra(spectra, np.linalg.pinv(exact))
+    weights = np.empty((spectra.shape[0], exact.shape[0]), dtype=spectra.dtype)
+    for rows, out in zip(_slabs(spectra), _slabs(weights), strict=True):
+        products = project_spectra(rows, exact.T).astype(np.float64)
+        out[:] = nonnegative_rows(products, exact @ exact.T)
+    return weights
+
+
+def leading_eigenvectors(matrix: Float64, count: int) -> tuple[Float64, Float64]:
+    """Largest eigenvalues, descending, and eigenvectors, (row, count), of a symmetric matrix.
+
+    The entry of largest magnitude of each vector is positive.
+    """
+    last = matrix.shape[0] - 1
+    values, vectors = eigh(matrix, subset_by_index=(last - count + 1, last))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    return values, vectors * np.where(largest < 0, -1.0, 1.0)
+
+
+def check_components(components: int, moments: Moments) -> None:
+    """Refuse more components than channels, and moments of fewer than two spectra."""
+    channels = moments.sum.size
+    if not 1 <= components <= channels:
+        raise OptionError(
+            f"components={components} must lie between 1 and the {channels} channels of the data."
+        )
+    if moments.count < 2:
+        raise SchemaError(
+            f"components need at least two finite spectra, but {moments.dropped} of "
+            f"{moments.count + moments.dropped} hold NaN. Mask the bad channels first."
+        )
+
+
+def _whole(rows: Float) -> Bool:
+    return np.asarray(np.isfinite(rows).all(axis=1))
+
+
+def _slabs(rows: Float) -> Iterator[Float]:
+    for first in range(0, rows.shape[0], SLAB_ROWS):
+        yield rows[first : first + SLAB_ROWS]
+
+
+def _centered(rows: Float, shift: Float | None, dtype: DTypeLike) -> Float:
+    # The difference is rounded once: a float64 shift is not first rounded to float32.
+    return rows.astype(dtype, copy=False) if shift is None else (rows - shift).astype(dtype)
