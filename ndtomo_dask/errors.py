@@ -1,7 +1,7 @@
 """The errors a user of ndtomo_dask can meet; each message says what, where, and what to type."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class NdtomoError(Exception):

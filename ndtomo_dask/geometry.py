@@ -43,7 +43,9 @@ class ParallelGeometry:
 
     def _check(self) -> None:
         if self.angles.ndim != 1 or not self.angles.size:
-            raise SchemaError("a geometry needs at least one projection angle, but 'angle' is empty.")
+            raise SchemaError(
+                "a geometry needs at least one projection angle, but 'angle' is empty."
+            )
         if not np.isfinite(self.angles).all():
             raise SchemaError("projection angles must be finite numbers.")
         if self.shifts.shape != self.angles.shape:

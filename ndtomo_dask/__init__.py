@@ -1,0 +1,1 @@
+"""Distributed, out-of-core hyperspectral tomography."""

@@ -1,0 +1,241 @@
+"""The one bridge to Dask: map a kernel over blocks, reduce a kernel over blocks, compute.
+
+A kernel sees NumPy arrays whose axes are the dimensions of the labelled array, in their order. Here
+it is applied to every block of a Dask-backed array, lazily, or at once to a NumPy-backed one: the
+numbers are the same.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import ceil
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.graph_manipulation import clone
+
+from ndtomo_dask import plan
+
+Compute = Callable[[Sequence[Any], str], Sequence[Any]]
+
+_FAN_IN = 8
+"""Partial results merged at a time; the order of merging is fixed by the blocks' order."""
+
+
+def is_lazy(array: xr.DataArray) -> bool:
+    """Tell whether an array is made of Dask blocks."""
+    return isinstance(array.data, da.Array)
+
+
+def allowed_memory(allowed_mem: int | str | None) -> int:
+    """Bytes one task may hold: as given, or the connected workers' limit, or one gigabyte."""
+    if allowed_mem is None:
+        allowed_mem = dask.config.get("ndtomo_dask.allowed_mem", plan.DEFAULT_ALLOWED_MEM)
+    return plan.parse_bytes(allowed_mem)
+
+
+def block_of(array: xr.DataArray) -> dict[str, int]:
+    """Extent of the largest block of an array along each dimension."""
+    chunks = array.chunksizes
+    return {str(dim): max(chunks.get(dim, (size,))) for dim, size in array.sizes.items()}
+
+
+def split_blocks(array: xr.DataArray, block: Mapping[str, int]) -> xr.DataArray:
+    """Cut blocks that are larger than ``block`` into even pieces; never merge or move any."""
+    cut = {}
+    for dim, chunks in array.chunksizes.items():
+        largest = block.get(str(dim), max(chunks))
+        if max(chunks) > largest:
+            cut[dim] = tuple(piece for size in chunks for piece in _pieces(size, largest))
+    return array.chunk(cut) if cut else array
+
+
+def _pieces(size: int, largest: int) -> list[int]:
+    piece = plan.even(size, largest)
+    return [min(piece, size - start) for start in range(0, size, piece)]
+
+
+def apply_kernel(
+    kernel: Callable[..., Any],
+    array: xr.DataArray,
+    *beside: xr.DataArray,
+    core: Sequence[str] = (),
+    out: Mapping[str, int] | None = None,
+    dtype: np.typing.DTypeLike | None = None,
+    **options: Any,
+) -> xr.DataArray:
+    """Map a kernel over the blocks of an array.
+
+    Parameters
+    ----------
+    kernel
+        A module-level function ``kernel(block, *beside_blocks, **options)``; its name appears on
+        the Dask dashboard.
+    array
+        The array that decides the blocks.
+    beside
+        Smaller arrays whose dimensions are among those of ``array``, cut where it is cut.
+    core
+        Dimensions which the kernel consumes; none of them may be split.
+    out
+        Dimensions which stand in their place, with their sizes; default: ``core``, unchanged.
+    dtype
+        Type of the result; default: that of ``array``.
+    options
+        Handed to the kernel.
+
+    Returns
+    -------
+        An array without coordinates on the new dimensions; those on the others are kept.
+    """
+    dims = [str(dim) for dim in array.dims]
+    out = {dim: array.sizes[dim] for dim in core} if out is None else dict(out)
+    out_dims = _replace(dims, core, list(out))
+    dtype = array.dtype if dtype is None else np.dtype(dtype)
+
+    data: Any
+    if is_lazy(array):
+        data = _map_blocks(kernel, array, beside, dims, out_dims, out, core, dtype, options)
+    else:
+        data = np.asarray(kernel(array.values, *(other.values for other in beside), **options))
+    kept = {name: coord for name, coord in array.coords.items() if set(coord.dims) <= set(out_dims)}
+    kept = {
+        name: coord for name, coord in kept.items() if not set(coord.dims) & set(core) - set(out)
+    }
+    return xr.DataArray(data, dims=out_dims, coords=kept, name=array.name)
+
+
+def _replace(dims: list[str], core: Sequence[str], out: list[str]) -> list[str]:
+    if not core:
+        return [*dims, *out]
+    first = min(dims.index(dim) for dim in core)
+    rest = [dim for dim in dims if dim not in core]
+    return [*rest[:first], *out, *rest[first:]]
+
+
+def _map_blocks(
+    kernel: Callable[..., Any],
+    array: xr.DataArray,
+    beside: Sequence[xr.DataArray],
+    dims: list[str],
+    out_dims: list[str],
+    out: Mapping[str, int],
+    core: Sequence[str],
+    dtype: np.typing.DTypeLike,
+    options: Mapping[str, Any],
+) -> da.Array:
+    # A consumed dimension gets an index of its own, since it may come back with another size.
+    inside = [f"{dim} in" if dim in core else dim for dim in dims]
+    operands: list[Any] = [array.data, inside]
+    for other in beside:
+        chunks = tuple(array.chunksizes[dim] for dim in other.dims)
+        data = other.data if is_lazy(other) else da.from_array(np.asarray(other), chunks=chunks)
+        operands += [
+            data.rechunk(chunks),
+            [f"{dim} in" if dim in core else dim for dim in other.dims],
+        ]
+    return da.blockwise(
+        kernel,
+        out_dims,
+        *operands,
+        new_axes={dim: size for dim, size in out.items() if dim not in inside},
+        concatenate=True,
+        dtype=dtype,
+        meta=np.empty((0,) * len(out_dims), dtype=dtype),
+        **options,
+    )
+
+
+def detached(array: xr.DataArray) -> xr.DataArray:
+    """Return the same array made by tasks of its own.
+
+    A lazy verb that needs a number about the whole array would otherwise keep every block in memory
+    until that number is known. Detached, the blocks are read twice and held never.
+    """
+    return array.copy(data=clone(array.data, seed="detached")) if is_lazy(array) else array
+
+
+def reduce_kernel(
+    array: xr.DataArray,
+    partial: Callable[..., Any],
+    combine: Callable[[Any, Any], Any],
+    *,
+    description: str,
+    **options: Any,
+) -> Any:
+    """Compute a reduction: ``partial(block, **options)`` per block, merged two by two, in order."""
+    if not is_lazy(array):
+        return partial(array.values, **options)
+    boxed = da.map_blocks(
+        _boxed,
+        array.data,
+        partial=partial,
+        options=options,
+        chunks=tuple((1,) * count for count in array.data.numblocks),
+        dtype=object,
+        meta=np.empty((0,) * array.ndim, dtype=object),
+        name=None,
+    )
+    level = list(boxed.to_delayed(optimize_graph=True).ravel())
+    merge = dask.delayed(_merged, pure=True)
+    while len(level) > 1:
+        level = [merge(combine, level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]
+    return compute(level, description)[0].item()
+
+
+def _boxed(block: Any, *, partial: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    return _box(partial(block, **options), block.ndim)
+
+
+def _box(value: Any, ndim: int) -> Any:
+    box = np.empty((1,) * ndim, dtype=object)
+    box[(0,) * ndim] = value
+    return box
+
+
+def _merged(combine: Callable[[Any, Any], Any], boxes: Sequence[Any]) -> Any:
+    result = boxes[0].item()
+    for box in boxes[1:]:
+        result = combine(result, box.item())
+    return _box(result, boxes[0].ndim)
+
+
+def compute_arrays(arrays: Sequence[xr.DataArray], description: str) -> list[xr.DataArray]:
+    """Load small arrays together, so that what they share is computed once."""
+    lazy = [index for index, array in enumerate(arrays) if is_lazy(array)]
+    loaded = compute([arrays[index].data for index in lazy], description) if lazy else []
+    result = list(arrays)
+    for index, data in zip(lazy, loaded, strict=True):
+        result[index] = arrays[index].copy(data=data)
+    return result
+
+
+def _plain(collections: Sequence[Any], description: str) -> Sequence[Any]:  # noqa: ARG001
+    results: Sequence[Any] = dask.compute(*collections)
+    return results
+
+
+_COMPUTE: ContextVar[Compute] = ContextVar("compute", default=_plain)
+
+
+def compute(collections: Sequence[Any], description: str) -> Sequence[Any]:
+    """Compute Dask collections in the way the runtime has set up, with its progress and retries."""
+    return _COMPUTE.get()(collections, description)
+
+
+@contextmanager
+def computing_with(function: Compute) -> Iterator[None]:
+    """Let ``function(collections, description)`` do the computing inside a ``with`` block."""
+    token = _COMPUTE.set(function)
+    try:
+        yield
+    finally:
+        _COMPUTE.reset(token)
+
+
+def tasks_of(array: xr.DataArray) -> int:
+    """Count the blocks of an array."""
+    return int(np.prod([ceil(len(chunks)) for chunks in array.chunksizes.values()], initial=1))

@@ -1,0 +1,218 @@
+"""Zarr stores: one block, one task, one shard.
+
+Every array is sharded Zarr v3. A shard is what one task writes, whole and atomically (Zarr's local
+store writes to a temporary name and renames); the chunks inside it are cut where the next reader
+will cut. So a shard's presence is the record that its block is done, and `save` with ``resume``
+computes only the blocks whose shards are missing or damaged.
+"""
+
+from collections.abc import Hashable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from ndtomo_dask import plan
+from ndtomo_dask.apply import block_of, compute, is_lazy
+from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
+
+COMPRESSORS = (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec())
+"""Measured on Poisson counts: 5 times smaller, 0.8 GB/s written and read on two cores."""
+DIGEST = "ndtomo_digest"
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a path holds a Zarr v3 group."""
+    return (path / "zarr.json").is_file()
+
+
+def save(
+    ds: xr.Dataset,
+    path: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    group: str | None = None,
+) -> None:
+    """Compute a dataset block by block and write it to a Zarr store.
+
+    Variables are written beside those that the store already holds. Each block is one task and one
+    shard. With ``resume`` only the missing blocks are computed.
+
+    Parameters
+    ----------
+    ds
+        The variables to write, for example ``ds[["volume"]]``.
+    path
+        The store, a folder; customarily named ``….zarr``.
+    resume
+        Go on with an interrupted ``save`` of the same data made by the same steps.
+    overwrite
+        Replace variables that the store already has.
+    group
+        Name of a group inside the store; default: its root.
+
+    Raises
+    ------
+    StoreError
+        The store has one of the variables already (and neither ``resume`` nor ``overwrite`` is
+        given), it was made by other steps or from other input, or its axes differ.
+    """
+    if not ds.data_vars:
+        raise StoreError("save was given no variable. Select some, such as ds[['volume']].")
+    target = Path(path) if group is None else Path(path) / group
+    digests = {name: digest(array, ds) for name, array in ds.data_vars.items()}
+    fresh = _fresh_variables(digests, target, resume=resume, overwrite=overwrite)
+    _check_axes(ds, target)
+
+    blocked = ds.assign({name: _in_blocks(array) for name, array in ds.data_vars.items()})
+    _write_template(blocked, Path(path), group, {name: digests[name] for name in fresh})
+
+    tasks = [task for name in blocked.data_vars for task in _missing(blocked[name], target)]
+    compute(tasks, f"save {', '.join(map(str, ds.data_vars))}")
+
+
+def digest(array: xr.DataArray, ds: xr.Dataset) -> str:
+    """Hash what decides a variable's values: its source, its steps, its shape and its labels."""
+    content = blake2b(digest_size=16)
+    history = ds.attrs.get("history") or getattr(array.data, "name", None)
+    described = (array.name, array.dims, array.shape, str(array.dtype), ds.attrs.get("source"))
+    content.update(repr((*described, history)).encode())
+    for name in sorted(map(str, array.coords)):
+        content.update(np.asarray(array.coords[name]).tobytes())
+    if not is_lazy(array):
+        content.update(np.ascontiguousarray(array.values).tobytes())
+    return content.hexdigest()
+
+
+def _fresh_variables(
+    digests: dict[Hashable, str], target: Path, *, resume: bool, overwrite: bool
+) -> list[Hashable]:
+    fresh = []
+    for name, wanted in digests.items():
+        path = target / str(name)
+        if overwrite or not is_store(path):
+            fresh.append(name)
+        elif not resume:
+            raise StoreError(
+                f"{target} already has {name!r}. Pass resume=True to finish an interrupted run, "
+                f"overwrite=True to replace it, or another path."
+            )
+        elif zarr.open_array(path, mode="r").attrs.get(DIGEST) != wanted:
+            raise StoreError(
+                f"{target} has a {name!r} made by other steps or from other input, so it cannot be "
+                f"resumed. Pass overwrite=True to replace it, or another path."
+            )
+    return fresh
+
+
+def _check_axes(ds: xr.Dataset, target: Path) -> None:
+    """Refuse to mix variables of different axes in one store; a half-written axis is ignored."""
+    for name, coordinate in ds.coords.items():
+        path = target / str(name)
+        if not is_store(path) or not ShardFiles(path).is_complete((0,) * coordinate.ndim):
+            continue
+        stored = zarr.open_array(path, mode="r")[...]
+        if not np.array_equal(np.asarray(stored), coordinate.values):
+            raise StoreError(
+                f"{target} has another {name!r} axis than these variables. Save them to another "
+                f"store, or to a group=... of this one."
+            )
+
+
+def _in_blocks(array: xr.DataArray) -> xr.DataArray:
+    """Give a variable the even blocks that a shard grid needs."""
+    if not is_lazy(array):
+        chunks = tuple(_block_in_memory(array).values())
+        return array.copy(data=da.from_array(array.values, chunks=chunks))
+    largest = block_of(array)
+    even = all(set(chunks[:-1]) <= {largest[str(dim)]} for dim, chunks in array.chunksizes.items())
+    return array if even else array.chunk(largest)
+
+
+def _block_in_memory(array: xr.DataArray) -> dict[str, int]:
+    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    if array.nbytes <= plan.LARGEST_BLOCK or "channel" not in sizes:
+        return sizes
+    if "angle" in sizes:
+        return plan.shard_of_projections(sizes, array.dtype.itemsize)
+    return plan.image_block(sizes, array.dtype.itemsize, allowed_mem=plan.DEFAULT_ALLOWED_MEM)
+
+
+def _write_template(
+    ds: xr.Dataset, path: Path, group: str | None, fresh: dict[Hashable, str]
+) -> None:
+    """Write the metadata of fresh variables, and all coordinates; no block is computed."""
+    hollow = {
+        name: ds[name].copy(data=da.zeros(ds[name].shape, dtype=ds[name].dtype, chunks=-1))
+        for name in fresh
+    }
+    stamped = {name: array.assign_attrs({DIGEST: fresh[name]}) for name, array in hollow.items()}
+    template = ds.drop_vars(list(ds.data_vars)).assign(stamped).drop_encoding()
+    template = template.assign_coords(_portable_strings(template))
+    exists = is_store(path if group is None else path / group)
+    template.to_zarr(
+        path,
+        group=group,
+        mode="a" if exists else "w-",
+        compute=False,
+        consolidated=False,
+        zarr_format=3,
+        safe_chunks=False,
+        encoding={name: _encoding(ds[name]) for name in fresh},
+    )
+
+
+def _portable_strings(ds: xr.Dataset) -> dict[Hashable, xr.DataArray]:
+    """Turn names of fixed width, for which Zarr v3 has no specification, into plain strings."""
+    names = {name: axis for name, axis in ds.coords.items() if axis.dtype.kind == "U"}
+    return {name: axis.astype(object) for name, axis in names.items()}
+
+
+def _encoding(array: xr.DataArray) -> dict[str, Any]:
+    encoding: dict[str, Any] = {"compressors": COMPRESSORS}
+    if array.ndim:
+        block = block_of(array)
+        inner = plan.inner_chunk(block, array.dtype.itemsize)
+        encoding["chunks"] = tuple(inner.values())
+        encoding["shards"] = tuple(-(-block[dim] // inner[dim]) * inner[dim] for dim in block)
+    if array.dtype.kind == "f":
+        encoding["_FillValue"] = array.dtype.type("nan")
+    return encoding
+
+
+def _missing(array: xr.DataArray, target: Path) -> list[Any]:
+    """Make one task for each block of a variable whose shard is not there or not whole."""
+    path = target / str(array.name)
+    clear_partial_writes(path)
+    written = da.map_blocks(
+        write_shard,
+        array.data,
+        path=str(path.resolve()),
+        extent=tuple(block_of(array).values()),
+        chunks=tuple((1,) * count for count in array.data.numblocks),
+        dtype=bool,
+        meta=np.empty((0,) * array.ndim, dtype=bool),
+    )
+    blocks, shards = written.to_delayed(optimize_graph=True), ShardFiles(path)
+    return [blocks[index] for index in np.ndindex(*blocks.shape) if not shards.is_complete(index)]
+
+
+def write_shard(
+    block: np.ndarray, *, path: str, extent: tuple[int, ...], block_id: tuple[int, ...]
+) -> np.ndarray:
+    """Write one block as one shard of the array at ``path``; return a single True."""
+    region = tuple(
+        slice(index * size, index * size + length)
+        for index, size, length in zip(block_id, extent, block.shape, strict=True)
+    )
+    # Without write_empty_chunks a shard of zeros would leave no file, hence no record.
+    stored = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+    stored[region] = block
+    return np.ones((1,) * block.ndim, dtype=bool)

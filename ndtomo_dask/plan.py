@@ -1,0 +1,285 @@
+"""Blocks and bytes, worked out before anything runs.
+
+Integers in, integers out. A plan says how large the blocks of a step are, how many tasks that
+makes, what one task holds in memory at its worst moment, and what is read and written. Three words,
+after Cubed: ``allowed_mem`` is what one task may hold, ``reserved_mem`` is what a worker holds while
+idle, and ``projected_mem`` is what a task of this plan will hold.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+
+from ndtomo_dask.errors import OptionError, PlanError
+
+KB, MB, GB = 10**3, 10**6, 10**9
+_UNITS = {"": 1, "B": 1, "KB": KB, "MB": MB, "GB": GB, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+RESERVED_MEM = 300 * MB
+"""A worker that has imported and compiled everything: measured 240-290 MB."""
+DEFAULT_ALLOWED_MEM = GB
+LARGEST_BLOCK = 128 * MB
+"""Beyond this, larger blocks save nothing: a task already takes seconds."""
+LEAST_TASKS = 8
+"""Enough pieces to keep a few workers busy to the end."""
+INNER_CHUNK = MB
+"""Bytes of one chunk inside a shard: small enough to hover over, large enough for a disk."""
+TILE = 64
+"""Edge of the pixel tiles inside a shard of images."""
+VECTOR = 16
+"""Channels per block are a multiple of this where they can be, to fill the CPU's vectors."""
+READ_BUFFERS = 16 * INNER_CHUNK
+"""Compressed and decoded inner chunks in flight while a block is read."""
+GRAM_ROWS = 4096
+"""Pixels per matrix product in the moments of the spectra."""
+
+_HELD = {"fbp": (2, 1), "sirt": (4, 3), "cgls": (4, 4)}
+"""Copies of the sinogram block and of the volume block that each method holds at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one step will cost."""
+
+    step: str
+    block: tuple[tuple[str, int], ...]
+    """Extent of one block along each dimension."""
+    tasks: int
+    input_mem: int
+    """Bytes of one input block."""
+    scratch_mem: int
+    """Bytes that a task holds besides its input and its output, at most."""
+    output_mem: int
+    """Bytes of one output block."""
+    read_bytes: int
+    written_bytes: int
+    allowed_mem: int
+
+    @property
+    def projected_mem(self) -> int:
+        """Bytes that one task will hold at its worst moment."""
+        return self.input_mem + self.scratch_mem + self.output_mem
+
+    def checked(self, hint: str = "") -> "Plan":
+        """Return the plan, or refuse it if a task would not fit."""
+        if self.projected_mem > self.allowed_mem:
+            raise PlanError(
+                f"{self.step} would hold {human(self.projected_mem)} in one task, but "
+                f"allowed_mem is {human(self.allowed_mem)}. "
+                f"{hint or f'Pass allowed_mem={human(self.projected_mem)!r} or more.'}"
+            )
+        return self
+
+    def __str__(self) -> str:
+        block = " × ".join(f"{size} {dim}" for dim, size in self.block)
+        return (
+            f"{self.step}: {self.tasks} tasks of {block}; {human(self.projected_mem)} each "
+            f"(input {human(self.input_mem)}, scratch {human(self.scratch_mem)}, output "
+            f"{human(self.output_mem)}) of {human(self.allowed_mem)} allowed; reads "
+            f"{human(self.read_bytes)}, writes {human(self.written_bytes)}"
+        )
+
+
+def human(size: int) -> str:
+    """Write a number of bytes as people say it.
+
+    >>> human(1_500_000_000), human(999)
+    ('1.5 GB', '999 B')
+    """
+    for name, unit in (("TB", 1000 * GB), ("GB", GB), ("MB", MB), ("kB", KB)):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}" if size < 1000 * unit else f"{size // unit} {name}"
+    return f"{size} B"
+
+
+def parse_bytes(size: int | str) -> int:
+    """Read a number of bytes from an integer or from words such as "2GB" or "512 MiB".
+
+    >>> parse_bytes("1.5 GB")
+    1500000000
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", str(size))
+    unit = match.group(2).upper() if match else ""
+    if match is None or unit not in _UNITS:
+        raise OptionError(f"{size!r} is not a size in bytes. Write it as '2GB' or '512MiB'.")
+    return int(float(match.group(1)) * _UNITS[unit])
+
+
+def task_mem(worker_limit: int, threads: int = 1) -> int:
+    """Share of a worker's memory that one task may hold, below Dask's spilling threshold (60 %)."""
+    return max(MB, (worker_limit * 6 // 10 - RESERVED_MEM) // threads)
+
+
+def blocks_of(sizes: Mapping[str, int], block: Mapping[str, int]) -> int:
+    """Count the blocks of a grid; dimensions without an entry are whole.
+
+    >>> blocks_of({"y": 10, "channel": 7}, {"channel": 3})
+    3
+    """
+    return prod(ceil(size / block.get(dim, size)) for dim, size in sizes.items())
+
+
+def even(size: int, largest: int) -> int:
+    """Cut ``size`` into as few equal pieces as fit ``largest``; return the piece.
+
+    >>> even(160, 64)
+    54
+    """
+    return ceil(size / ceil(size / max(1, largest)))
+
+
+def shard_of_projections(sizes: Mapping[str, int], itemsize: int) -> dict[str, int]:
+    """Block of a raw sinogram: one frame, some angles, all translations, all channels."""
+    row = sizes["translation"] * sizes["channel"] * itemsize
+    angles = min(max(1, 64 * MB // row), max(1, ceil(sizes["angle"] / LEAST_TASKS)))
+    return {**dict.fromkeys(sizes, 1), "angle": angles, "translation": sizes["translation"],
+            "channel": sizes["channel"]}  # fmt: skip
+
+
+def inner_chunk(block: Mapping[str, int], itemsize: int) -> dict[str, int]:
+    """Cut a block where the next reader will cut: projections by channel, images into tiles.
+
+    >>> inner_chunk({"angle": 16, "translation": 256, "channel": 4096}, 4)
+    {'angle': 16, 'translation': 256, 'channel': 61}
+    >>> inner_chunk({"y": 160, "x": 160, "channel": 64}, 4)
+    {'y': 54, 'x': 54, 'channel': 64}
+    """
+    inner = dict(block)
+    if "translation" in block and "channel" in block:
+        row = prod(size for dim, size in block.items() if dim != "channel") * itemsize
+        inner["channel"] = even(block["channel"], max(1, INNER_CHUNK // row))
+    for dim in ("y", "x"):
+        if dim in block:
+            inner[dim] = even(block[dim], TILE)
+    return inner
+
+
+def image_block(
+    sizes: Mapping[str, int],
+    itemsize: int,
+    *,
+    allowed_mem: int,
+    multiple: int = VECTOR,
+    method: str = "fbp",
+) -> dict[str, int]:
+    """Block of whole images: one slice, all of each image, as many channels as fit.
+
+    ``sizes`` are those of a sinogram or of a volume; ``multiple`` is the channel extent of the
+    stored chunks, so that none is read twice.
+    """
+    image, volume = _image_bytes(sizes, itemsize)
+    per_channel = image * _HELD[method][0] + volume * (_HELD[method][1] + 2)
+    fit = max(0, allowed_mem - READ_BUFFERS) // per_channel
+    largest = min(fit, LARGEST_BLOCK // max(image, volume), ceil(sizes["channel"] / LEAST_TASKS))
+    channels = _round_down(max(1, largest), multiple, fit)
+    lead = {dim: 1 for dim in sizes if dim in ("time", "z")}
+    return {**lead, **{dim: sizes[dim] for dim in sizes if dim not in lead}, "channel": channels}
+
+
+def _image_bytes(sizes: Mapping[str, int], itemsize: int) -> tuple[int, int]:
+    if "angle" in sizes:
+        return sizes["angle"] * sizes["translation"] * itemsize, sizes[
+            "translation"
+        ] ** 2 * itemsize
+    return sizes["y"] * sizes["x"] * itemsize, sizes["y"] * sizes["x"] * itemsize
+
+
+def _round_down(channels: int, multiple: int, fit: int) -> int:
+    rounded = channels // multiple * multiple
+    if rounded:
+        return rounded
+    return multiple if multiple <= fit else channels
+
+
+def spectra_block(
+    sizes: Mapping[str, int], itemsize: int, *, allowed_mem: int, tile: Mapping[str, int]
+) -> dict[str, int]:
+    """Block of whole spectra: as many stored tiles of pixels as fit, with all their channels."""
+    spectrum = sizes["channel"] * itemsize
+    budget = min(LARGEST_BLOCK, max(0, allowed_mem - READ_BUFFERS - _gram_bytes(sizes)) // 2)
+    pixels = max(1, budget // spectrum)
+    pixels = min(pixels, max(tile["y"] * tile["x"], ceil(sizes["y"] * sizes["x"] / LEAST_TASKS)))
+    across = min(sizes["x"], max(tile["x"], pixels // tile["y"] // tile["x"] * tile["x"]))
+    down = min(sizes["y"], max(tile["y"], pixels // across // tile["y"] * tile["y"]))
+    lead = {dim: 1 for dim in sizes if dim in ("time", "z")}
+    return {**lead, "y": down, "x": across, "channel": sizes["channel"]}
+
+
+def _gram_bytes(sizes: Mapping[str, int]) -> int:
+    channels = sizes["channel"]
+    return 3 * channels**2 * 8 + 2 * GRAM_ROWS * channels * 8
+
+
+def correct(
+    step: str,
+    sizes: Mapping[str, int],
+    block: Mapping[str, int],
+    itemsize: int,
+    *,
+    allowed_mem: int,
+) -> Plan:
+    """Plan an elementwise correction: the block is as stored, two copies are made on the way."""
+    held = prod(block.values()) * itemsize
+    total = prod(sizes.values()) * itemsize
+    return Plan(step, tuple(block.items()), blocks_of(sizes, block), held, 2 * held, held,
+                total, 0, allowed_mem)  # fmt: skip
+
+
+def reconstruct(
+    sizes: Mapping[str, int],
+    itemsize: int,
+    *,
+    method: str,
+    allowed_mem: int,
+    block: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan a reconstruction: a block is all angles and translations of some channels.
+
+    ``block`` gives the blocks as they are stored; one that would not fit is cut along the channels.
+    """
+    fitting = image_block(sizes, itemsize, allowed_mem=allowed_mem, method=method)
+    block = dict(fitting if block is None else block)
+    image, volume = _image_bytes(sizes, itemsize)
+    sinograms, volumes = _HELD[method]
+    per_channel = image * sinograms + volume * (volumes + 2)
+    if per_channel * block["channel"] + READ_BUFFERS > allowed_mem:
+        block["channel"] = even(block["channel"], fitting["channel"])
+    lead = prod(block.get(dim, 1) for dim in ("time", "z"))
+    channels = block["channel"] * lead
+    frames = prod(sizes.get(dim, 1) for dim in ("time", "z")) * sizes["channel"]
+    scratch = ((sinograms - 1) * image + (volumes - 1 + 2) * volume) * channels + READ_BUFFERS
+    plan = Plan(f"reconstruct ({method})", tuple(block.items()), blocks_of(sizes, block),
+                image * channels, scratch, volume * channels,
+                frames * image, frames * volume, allowed_mem)  # fmt: skip
+    return plan.checked()
+
+
+def find_components(
+    sizes: Mapping[str, int], itemsize: int, *, components: int, passes: int, allowed_mem: int,
+    block: Mapping[str, int],
+) -> Plan:  # fmt: skip
+    """Plan the moments of the spectra: whole spectra of some pixels, and their Gram matrix."""
+    held = prod(block.values()) * itemsize
+    total = prod(sizes.values()) * itemsize
+    scores = prod(block.values()) // sizes["channel"] * max(2 * components, components + 8) * 8
+    plan = Plan("find_components", tuple(block.items()), blocks_of(sizes, block) * passes,
+                held, _gram_bytes(sizes) + READ_BUFFERS, scores,
+                total * passes, 0, allowed_mem)  # fmt: skip
+    return plan.checked("Open the store with a smaller allowed_mem, or rebin the channels.")
+
+
+def per_pixel(
+    step: str, sizes: Mapping[str, int], itemsize: int, *, channels: int, values: int,
+    allowed_mem: int, block: Mapping[str, int],
+) -> Plan:  # fmt: skip
+    """Plan a map made pixel by pixel: whole spectra in, ``values`` numbers per pixel out."""
+    pixels = prod(size for dim, size in block.items() if dim != "channel")
+    everywhere = prod(size for dim, size in sizes.items() if dim != "channel")
+    held = pixels * sizes["channel"] * itemsize
+    scratch = pixels * channels * (itemsize + 8) + READ_BUFFERS
+    plan = Plan(step, tuple(block.items()), blocks_of(sizes, block), held, scratch,
+                pixels * values * 8, everywhere * sizes["channel"] * itemsize,
+                everywhere * values * itemsize, allowed_mem)  # fmt: skip
+    return plan.checked("Reopen the store with layout='spectra' and this allowed_mem.")

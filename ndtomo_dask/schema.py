@@ -1,0 +1,258 @@
+"""The data model: every dimension, coordinate and variable, defined once.
+
+Verbs ask for what they need with `require` and hand back what they made with `label`. Both speak of
+the tables below, from which the reference page of the documentation is generated.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask.errors import SchemaError, nearest
+from ndtomo_dask.geometry import ParallelGeometry
+
+ANGLE, TRANSLATION, CHANNEL = "angle", "translation", "channel"
+Y, X, Z, TIME = "y", "x", "z", "time"
+LEADING = (TIME, Z)
+"""Optional dimensions that stand before the core ones; slices and frames are independent."""
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A labelled axis: the dimension it lies on, its unit, and its name in words."""
+
+    dimension: str
+    units: str
+    long_name: str
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A quantity of the data model."""
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    additive: bool = True
+    """Whether it sums along a ray. Only additive quantities may be back-projected."""
+
+
+COORDINATES = {
+    "tth": Coordinate(CHANNEL, "degree", "scattering angle 2θ"),
+    "q": Coordinate(CHANNEL, "1/angstrom", "momentum transfer"),
+    "d": Coordinate(CHANNEL, "angstrom", "lattice spacing"),
+    "energy": Coordinate(CHANNEL, "keV", "photon energy"),
+    "channel": Coordinate(CHANNEL, "1", "channel number"),
+    "angle": Coordinate(ANGLE, "degree", "projection angle"),
+    "translation": Coordinate(TRANSLATION, "mm", "sample position across the beam"),
+    "z": Coordinate(Z, "mm", "slice height"),
+    "time": Coordinate(TIME, "s", "frame time"),
+    "y": Coordinate(Y, "mm", "position along y"),
+    "x": Coordinate(X, "mm", "position along x"),
+}
+SPECTRAL_AXES = ("tth", "q", "d", "energy")
+
+_SINOGRAM, _VOLUME = (ANGLE, TRANSLATION, CHANNEL), (Y, X, CHANNEL)
+_PEAK_MAP, _COMPONENT_MAP = (Y, X, "peak"), (Y, X, "component")
+
+SINOGRAM = Variable("sinogram", _SINOGRAM, "count", "intensity per projection")
+SINOGRAM_VARIANCE = Variable("sinogram_variance", _SINOGRAM, "count^2", "variance of the sinogram")
+MONITOR = Variable("monitor", (ANGLE, TRANSLATION), "count", "incident flux")
+FLAT = Variable("flat", (TRANSLATION, CHANNEL), "count", "intensity without sample")
+DARK = Variable("dark", (TRANSLATION, CHANNEL), "count", "intensity without beam")
+MASK = Variable("mask", (ANGLE,), "1", "True where data are ignored", additive=False)
+AIR = Variable("air", (ANGLE, CHANNEL), "count", "scatter of the path beside the sample")
+PROJECTION_SCALE = Variable("projection_scale", (ANGLE,), "1", "relative flux", additive=False)
+ROTATION_CENTER = Variable(
+    "rotation_center", (), "1", "rotation axis in translation steps", additive=False
+)
+PROJECTION_SHIFT = Variable(
+    "projection_shift", (ANGLE,), "1", "shift in translation steps", additive=False
+)
+VOLUME = Variable("volume", _VOLUME, "count/mm", "reconstructed intensity")
+IMAGE = Variable("image", (Y, X), "count/mm", "image")
+SPECTRUM = Variable("spectrum", (CHANNEL,), "count/mm", "spectrum")
+COMPONENT_SPECTRUM = Variable(
+    "component_spectrum", ("component", CHANNEL), "1", "component spectrum"
+)
+COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
+PEAK_AREA = Variable("peak_area", _PEAK_MAP, "count/mm", "integral of the peak")
+PEAK_POSITION = Variable("peak_position", _PEAK_MAP, "1", "position of the peak", additive=False)
+PEAK_FWHM = Variable("peak_fwhm", _PEAK_MAP, "1", "full width at half maximum", additive=False)
+PEAK_FRACTION = Variable("peak_fraction", _PEAK_MAP, "1", "Lorentzian share", additive=False)
+PEAK_BACKGROUND = Variable("peak_background", _PEAK_MAP, "count/mm", "background under the peak")
+PEAK_STATUS = Variable("peak_status", _PEAK_MAP, "1", "outcome of the fit", additive=False)
+PEAK_ITERATIONS = Variable(
+    "peak_iterations", _PEAK_MAP, "1", "iterations of the fit", additive=False
+)
+PEAK_AT_BOUND = Variable(
+    "peak_at_bound", _PEAK_MAP, "1", "bit mask of parameters at a bound", additive=False
+)
+PEAK_REDUCED_CHI_SQUARE = Variable(
+    "peak_reduced_chi_square", _PEAK_MAP, "1", "residual variance of the fit", additive=False
+)
+
+VARIABLES = {value.name: value for value in tuple(vars().values()) if isinstance(value, Variable)}
+
+
+def require(
+    ds: xr.Dataset, variable: Variable, *, verb: str, whole: Iterable[str] = ()
+) -> xr.DataArray:
+    """Return a variable of ``ds`` in canonical dimension order, or say what to type.
+
+    Parameters
+    ----------
+    ds
+        The dataset handed to a verb.
+    variable
+        What the verb needs.
+    verb
+        The verb's name, for the message.
+    whole
+        Dimensions which must not be split into blocks.
+
+    Raises
+    ------
+    SchemaError
+        The variable is absent, lacks a dimension, or is split along one that must be whole.
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise SchemaError(f"{verb} takes an xarray.Dataset first, not {type(ds).__name__}.")
+    if variable.name not in ds:
+        hint = nearest(variable.name, map(str, ds.data_vars)) if ds.data_vars else "It is empty."
+        raise SchemaError(
+            f"{verb} needs {variable.name!r}, which the dataset does not have. {hint}"
+        )
+    array = ds[variable.name]
+    missing = [dim for dim in variable.dims if dim not in array.dims]
+    if missing:
+        raise SchemaError(
+            f"{verb} needs {variable.name!r} with dimensions {variable.dims}, "
+            f"but it has {array.dims}: {missing[0]!r} is missing."
+        )
+    _refuse_empty(array, verb)
+    _refuse_split(array, whole, verb)
+    lead = [dim for dim in array.dims if dim not in variable.dims]
+    return array.transpose(*lead, *variable.dims)
+
+
+def _refuse_empty(array: xr.DataArray, verb: str) -> None:
+    for dim, size in array.sizes.items():
+        if size == 0:
+            raise SchemaError(
+                f"{verb} needs data, but {array.name!r} has no entries along {dim!r}."
+            )
+
+
+def _refuse_split(array: xr.DataArray, whole: Iterable[str], verb: str) -> None:
+    for dim in whole:
+        blocks = len(array.chunksizes.get(dim, (0,)))
+        if blocks > 1:
+            raise SchemaError(_split_message(str(array.name), dim, blocks, verb))
+
+
+def _split_message(name: str, dim: str, blocks: int, verb: str) -> str:
+    what, layout = ("whole spectra", "spectra") if dim == CHANNEL else ("whole images", "images")
+    return (
+        f"{verb} needs {what}, but {name!r} is split along {dim!r} into {blocks} blocks. "
+        f"Reopen the store with open_scan(store, layout={layout!r}); a file that is not a store "
+        f"is turned into one by convert(file, store)."
+    )
+
+
+def label(
+    ds: xr.Dataset, arrays: Mapping[Variable, xr.DataArray], *, step: str, **options: object
+) -> xr.Dataset:
+    """Add variables to ``ds`` with their units and names, and one line to its history."""
+    labelled = {}
+    for variable, array in arrays.items():
+        attrs = {"units": variable.units, "long_name": variable.long_name} | array.attrs
+        labelled[variable.name] = array.drop_attrs(deep=False).assign_attrs(attrs)
+    return record(ds.assign(labelled), step, **options)
+
+
+def record(ds: xr.Dataset, step: str, **options: object) -> xr.Dataset:
+    """Append one line to the dataset's history: package version, verb and options."""
+    given = ", ".join(f"{name}={_brief(value)}" for name, value in options.items())
+    line = f"ndtomo_dask {package_version()}: {step}({given})"
+    before = ds.attrs.get("history")
+    return ds.assign_attrs(history=f"{before}\n{line}" if before else line)
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def package_version() -> str:
+    """Return the installed version of ndtomo_dask, or "0+source" in a bare checkout."""
+    try:
+        return version("ndtomo-dask")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def geometry_of(ds: xr.Dataset, *, verb: str) -> ParallelGeometry:
+    """Read the parallel-beam geometry of a scan from its labels.
+
+    Angles are coordinates in degrees; ``rotation_center`` (translation steps; the middle when it is
+    absent) and ``projection_shift`` are optional. The grid is square, as wide as the translations.
+    """
+    if ANGLE not in ds.coords:
+        raise SchemaError(
+            f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."
+        )
+    center = float(ds["rotation_center"]) if "rotation_center" in ds else None
+    shifts = np.asarray(ds["projection_shift"], float) if "projection_shift" in ds else None
+    return ParallelGeometry.centered(
+        np.deg2rad(np.asarray(ds[ANGLE], dtype=float)),
+        ds.sizes[TRANSLATION],
+        rotation_center=center,
+        shifts=shifts,
+    )
+
+
+def step_of(ds: xr.Dataset, dimension: str) -> float:
+    """Spacing of an evenly spaced coordinate, in its unit; 1 where the dimension has none."""
+    if dimension not in ds.coords or ds.sizes[dimension] < 2:
+        return 1.0
+    values = np.asarray(ds[dimension], dtype=float)
+    return float(abs(values[-1] - values[0]) / (values.size - 1))
+
+
+def check_axis(name: str, values: Iterable[float], *, size: int | None = None) -> np.ndarray:
+    """Return an axis as float64 if it is finite and strictly monotonic, else say where it is not."""
+    axis = np.asarray(values, dtype=np.float64)
+    if size is not None and axis.shape != (size,):
+        raise SchemaError(f"axis {name!r} has {axis.size} values, but the data have {size}.")
+    if not np.isfinite(axis).all():
+        raise SchemaError(
+            f"axis {name!r} has a value that is not finite at index {_first(~np.isfinite(axis))}."
+        )
+    steps = np.diff(axis)
+    if steps.size and not ((steps > 0).all() or (steps < 0).all()):
+        wrong = _first(np.sign(steps) != np.sign(np.median(steps)))
+        raise SchemaError(
+            f"axis {name!r} is not monotonic: value {axis[wrong + 1]:g} at index {wrong + 1} "
+            f"follows {axis[wrong]:g}. Sort the data, or leave the axis out."
+        )
+    return axis
+
+
+def _first(condition: np.ndarray) -> int:
+    return int(np.flatnonzero(condition)[0])
+
+
+def check_additive(name: Hashable, *, verb: str) -> None:
+    """Refuse a quantity that does not sum along a ray, such as a peak position."""
+    variable = VARIABLES.get(str(name))
+    if variable is not None and not variable.additive:
+        raise SchemaError(
+            f"{verb} cannot use {variable.name!r}: it does not add along a ray. "
+            f"Use areas, counts or weighted moments."
+        )
