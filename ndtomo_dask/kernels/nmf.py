@@ -1,0 +1,278 @@
+"""Nonnegative matrix factorization X ≈ W H of spectra, in two passes over the data.
+
+The first pass sums the moments (`ndtomo_dask.kernels.factors`). Their leading eigenvectors V
+compress each spectrum to r numbers in the second, Y = X V, and all iterations read Y only:
+W and H solve nonnegative least squares in turn (Kim & Park 2011), H from WᵀW and WᵀX ≈ (WᵀY)Vᵀ,
+with extrapolation between iterations (Ang & Gillis 2019), from NNDSVD (Boutsidis & Gallopoulos
+2008), after compression (Tepper & Sapiro 2016). Nothing is random.
+
+Negative data are kept: least squares is well defined for them, and clipping noise adds intensity.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndtomo_dask.errors import OptionError
+from ndtomo_dask.kernels.factors import (
+    SLAB_ROWS,
+    Moments,
+    check_components,
+    leading_eigenvectors,
+)
+from ndtomo_dask.kernels.nonnegative import nonnegative_rows
+
+Float = NDArray[np.floating]
+Float64 = NDArray[np.float64]
+
+STEP, STEP_GROWTH, STEP_CUT = 0.5, 1.05, 1.5
+"""Extrapolation between iterations: its first step, its growth, and its cut when it overshoots."""
+
+ROUNDING = 1e-14
+"""Share of the energy of the data below which a change of the objective is rounding."""
+
+START_FLOOR = 1e-3
+"""Zeros of the start become this share of a spectrum's maximum: a zero could never grow again."""
+
+
+class NmfBasis(NamedTuple):
+    """What the first pass leaves for the others."""
+
+    vectors: Float64
+    """Leading eigenvectors V of Σ x xᵀ, (channel, r)."""
+    energy: float
+    """Sum of squares of the data, ‖X‖²."""
+
+
+class SignedEnergy(NamedTuple):
+    """Sums of squares of the positive and of the negative part of each column of Y, (r,)."""
+
+    positive: Float64
+    negative: Float64
+
+
+class NmfSums(NamedTuple):
+    """What an iteration needs to know of the weights W that fit the current spectra best."""
+
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    """Spectra summed."""
+    dropped: int
+    """Spectra left out because they are not finite."""
+    weight: Float64
+    """Σ w, (component,)."""
+    gram: Float64
+    """WᵀW, (component, component)."""
+    cross: Float64
+    """WᵀY, (component, r)."""
+
+
+class NonnegativeFactors(NamedTuple):
+    """Component spectra of unit sum; the scale is in the weights."""
+
+    spectra: Float64
+    """H ≥ 0, (component, channel); each sums to 1 (0 if unused), largest total weight first."""
+    weight: Float64
+    """Total weight of each component over all spectra, (component,)."""
+    objective: float
+    """‖X - W H‖², with the part of X outside the compressed basis taken as orthogonal to W H."""
+    iterations: int
+    """Iterations done."""
+    count: int  # type: ignore[assignment]  # hides tuple.count
+    """Spectra used."""
+    dropped: int
+    """Spectra left out because they are not finite."""
+
+
+def nmf_basis(moments: Moments, shift: Float | None, components: int) -> NmfBasis:
+    """Basis that compresses the spectra: r = min(channels, max(2k, k + 8)) leading eigenvectors.
+
+    They are those of the uncentered Σ x xᵀ = G + s μᵀ + μ sᵀ + n μ μᵀ, with G and s the sums of
+    the data less the shift μ.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer channels than components.
+    SchemaError
+        If fewer than two spectra are finite.
+    """
+    check_components(components, moments)
+    gram = moments.gram
+    if shift is not None:
+        shift = np.asarray(shift, dtype=np.float64)
+        mixed = np.outer(moments.sum, shift)
+        gram = gram + mixed + mixed.T + moments.count * np.outer(shift, shift)
+    rank = min(moments.sum.size, max(2 * components, components + 8))
+    return NmfBasis(leading_eigenvectors(gram, rank)[1], float(np.trace(gram)))
+
+
+def energy_partial(projection: Float) -> SignedEnergy:
+    """Sum the squares of the positive and negative entries of Y, (pixel, r), less rows of NaN.
+
+    With `energy_combine` and `nmf_start` as combine and finalize.
+    """
+    rows = projection[np.isfinite(projection).all(axis=1)]
+    positive = np.square(np.maximum(rows, 0)).sum(axis=0, dtype=np.float64)
+    negative = np.square(np.minimum(rows, 0)).sum(axis=0, dtype=np.float64)
+    return SignedEnergy(positive, negative)
+
+
+def energy_combine(first: SignedEnergy, second: SignedEnergy) -> SignedEnergy:
+    """Merge the sums of two blocks."""
+    return SignedEnergy(first.positive + second.positive, first.negative + second.negative)
+
+
+def nmf_start(energy: SignedEnergy, vectors: Float64, components: int) -> Float64:
+    """Start H, (component, channel), from the singular vectors (NNDSVD).
+
+    Of a pair u, v of singular vectors the parts of one sign are kept, the sign being that for which
+    ‖u±‖ ‖v±‖ is largest; zeros are raised to 1e-3 of the spectrum's maximum.
+    """
+    scale = np.sqrt(energy.positive + energy.negative)[:components]
+    scale = np.maximum(scale, np.finfo(np.float64).tiny)
+    spectra = vectors.T[:components]
+    parts = np.stack([np.maximum(spectra, 0), np.maximum(-spectra, 0)])
+    norms = np.linalg.norm(parts, axis=2)
+    left = np.sqrt(np.stack([energy.positive, energy.negative])[:, :components]) / scale
+    sign = (norms * left).argmax(axis=0)
+    chosen = np.arange(components)
+
+    size = np.sqrt(scale * (norms * left)[sign, chosen])
+    start = parts[sign, chosen] * (size / norms[sign, chosen])[:, None]
+    start[0] = np.abs(spectra[0]) * np.sqrt(scale[0])
+    return np.asarray(np.maximum(start, START_FLOOR * start.max(axis=1, keepdims=True)))
+
+
+def nmf_partial(projection: Float, vectors: Float64, spectra: Float64) -> NmfSums:
+    """Fit nonnegative weights W of the current spectra to one block of Y, and sum their products.
+
+    (pixel, r), (channel, r), (component, channel) -> sums; W itself is never kept.
+    """
+    components, rank = spectra.shape[0], vectors.shape[1]
+    compressed, overlap = spectra @ vectors, spectra @ spectra.T
+    count, weight = 0, np.zeros(components)
+    gram, cross = np.zeros((components, components)), np.zeros((components, rank))
+    for first in range(0, projection.shape[0], SLAB_ROWS):
+        slab = projection[first : first + SLAB_ROWS].astype(np.float64)
+        slab = slab[np.isfinite(slab).all(axis=1)]
+        weights = nonnegative_rows(slab @ compressed.T, overlap)
+        count += slab.shape[0]
+        weight += weights.sum(axis=0)
+        gram += weights.T @ weights
+        cross += weights.T @ slab
+    return NmfSums(count, projection.shape[0] - count, weight, gram, cross)
+
+
+def nmf_combine(first: NmfSums, second: NmfSums) -> NmfSums:
+    """Merge the sums of two blocks that were fitted with the same spectra."""
+    return NmfSums(
+        first.count + second.count,
+        first.dropped + second.dropped,
+        first.weight + second.weight,
+        first.gram + second.gram,
+        first.cross + second.cross,
+    )
+
+
+def nmf_finalize(
+    sums_of: Callable[[Float64], NmfSums],
+    start: Float64,
+    basis: NmfBasis,
+    *,
+    iterations: int = 300,
+    tolerance: float = 1e-6,
+) -> NonnegativeFactors:
+    """Iterate until the objective stands still, given a function that sums over all blocks.
+
+    Parameters
+    ----------
+    sums_of
+        Spectra (component, channel) -> the merged `nmf_partial` of all blocks; called once per
+        iteration, and once more for the weights of the result.
+    start
+        Spectra to start from, of `nmf_start`.
+    basis
+        That of `nmf_basis`.
+    iterations, tolerance
+        Stop after so many iterations, or after three in a row that change the objective by less
+        than this share of it.
+
+    Raises
+    ------
+    OptionError
+        If iterations is below 1.
+    """
+    if iterations < 1:
+        raise OptionError(f"iterations={iterations} must be 1 or more.")
+    trial, spectra, step = start, start, STEP
+    objective, still, done = np.inf, 0, 0
+    while done < iterations and still < 3:
+        done += 1
+        sums = sums_of(trial)
+        improved = _improve_spectra(sums, basis.vectors)
+        value = _objective(sums, improved, basis)
+        if value > objective + ROUNDING * basis.energy:
+            # Overshot: go back to the best spectra, and extrapolate less from now on.
+            trial, step, still = spectra, step / STEP_CUT, 0
+            continue
+        small = tolerance * abs(value) + ROUNDING * basis.energy
+        still = still + 1 if objective - value <= small else 0
+        trial = np.maximum(improved + step * (improved - spectra), 0.0)
+        spectra, objective, step = improved, value, min(step * STEP_GROWTH, 1.0)
+    sums = sums_of(spectra)
+    return _ordered(spectra, sums, _objective(sums, spectra, basis), done)
+
+
+def nmf_from_projection(
+    projection: Float,
+    basis: NmfBasis,
+    components: int,
+    *,
+    iterations: int = 300,
+    tolerance: float = 1e-6,
+) -> NonnegativeFactors:
+    """Factorize compressed spectra held in one array, Y = X V, (pixel, r).
+
+    The weights of the result are ``component_weights(X, spectra, nonnegative=True)``.
+
+    Raises
+    ------
+    OptionError
+        If the basis has fewer vectors than components, or iterations is below 1.
+    """
+    if not 1 <= components <= basis.vectors.shape[1]:
+        raise OptionError(
+            f"components={components} must lie between 1 and the {basis.vectors.shape[1]} vectors "
+            "of the basis. Make it with nmf_basis(moments, shift, components)."
+        )
+    start = nmf_start(energy_partial(projection), basis.vectors, components)
+
+    def sums_of(spectra: Float64) -> NmfSums:
+        return nmf_partial(projection, basis.vectors, spectra)
+
+    return nmf_finalize(sums_of, start, basis, iterations=iterations, tolerance=tolerance)
+
+
+def _improve_spectra(sums: NmfSums, vectors: Float64) -> Float64:
+    # Each channel is a row: WᵀW h = WᵀX.
+    return nonnegative_rows(vectors @ sums.cross.T, sums.gram).T.copy()
+
+
+def _objective(sums: NmfSums, spectra: Float64, basis: NmfBasis) -> float:
+    # ‖X‖² - 2 tr(WᵀX Hᵀ) + tr(WᵀW H Hᵀ): no pass over the data.
+    fitted = np.vdot(sums.gram, spectra @ spectra.T)
+    return float(basis.energy - 2 * np.vdot(sums.cross, spectra @ basis.vectors) + fitted)
+
+
+def _ordered(
+    spectra: Float64, sums: NmfSums, objective: float, iterations: int
+) -> NonnegativeFactors:
+    area = spectra.sum(axis=1)
+    weight = sums.weight * area
+    order = np.argsort(-weight, kind="stable")
+    unit = spectra / np.where(area > 0, area, 1.0)[:, None]
+    return NonnegativeFactors(
+        unit[order], weight[order], objective, iterations, sums.count, sums.dropped
+    )
