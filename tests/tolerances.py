@@ -21,3 +21,12 @@ PEER = 0.02
 
 STATISTICAL = 5.0
 """Standard errors within which a noisy estimate must lie, with its seed fixed."""
+
+CENTER = 0.15
+"""Translation steps, for the rotation center of a clean simulated scan: finitely many angles."""
+
+CENTER_NOISY = {180: 0.5, 360: 0.2}
+"""The same at SNR 5 with half a step of jitter, median of nine: measured 0.3 and 0.1."""
+
+CENTER_REAL = 0.5
+"""Translation steps, for measured scans: as well as their centers are known."""
