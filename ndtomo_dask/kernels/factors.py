@@ -70,7 +70,7 @@ def moments_partial(
     channels = spectra.shape[1]
     dtype = np.dtype(spectra.dtype if gram_dtype is None else gram_dtype)
     count, total, gram = 0, np.zeros(channels), np.zeros((channels, channels))
-    for rows in _slabs(spectra):
+    for rows in slabs(spectra):
         whole = _whole(rows)
         slab = _centered(rows if whole.all() else rows[whole], shift, dtype)
         count += slab.shape[0]
@@ -135,7 +135,7 @@ def project_spectra(spectra: Float, basis: Float, shift: Float | None = None) ->
     """
     products = np.empty((spectra.shape[0], basis.shape[1]), dtype=spectra.dtype)
     basis = np.ascontiguousarray(basis, dtype=spectra.dtype)
-    for rows, out in zip(_slabs(spectra), _slabs(products), strict=True):
+    for rows, out in zip(slabs(spectra), slabs(products), strict=True):
         whole = _whole(rows)
         slab = rows if whole.all() else np.where(whole[:, None], rows, 0)
         np.matmul(_centered(slab, shift, spectra.dtype), basis, out=out)
@@ -177,7 +177,7 @@ def component_weights(spectra: Float, components: Float, *, nonnegative: bool) -
     if not nonnegative:
         return project_spectra(spectra, np.linalg.pinv(exact))
     weights = np.empty((spectra.shape[0], exact.shape[0]), dtype=spectra.dtype)
-    for rows, out in zip(_slabs(spectra), _slabs(weights), strict=True):
+    for rows, out in zip(slabs(spectra), slabs(weights), strict=True):
         products = project_spectra(rows, exact.T).astype(np.float64)
         out[:] = nonnegative_rows(products, exact @ exact.T)
     return weights
@@ -213,7 +213,8 @@ def _whole(rows: Float) -> Bool:
     return np.asarray(np.isfinite(rows).all(axis=1))
 
 
-def _slabs(rows: Float) -> Iterator[Float]:
+def slabs(rows: Float) -> Iterator[Float]:
+    """Yield views of at most `SLAB_ROWS` rows, first to last."""
     for first in range(0, rows.shape[0], SLAB_ROWS):
         yield rows[first : first + SLAB_ROWS]
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.kernels.factors import (
-    SLAB_ROWS,
     Moments,
     check_components,
     leading_eigenvectors,
+    slabs,
 )
 from ndtomo_dask.kernels.nonnegative import nonnegative_rows
 
@@ -113,10 +113,12 @@ def energy_partial(projection: Float) -> SignedEnergy:
 
     With `energy_combine` and `nmf_start` as combine and finalize.
     """
-    rows = projection[np.isfinite(projection).all(axis=1)]
-    positive = np.square(np.maximum(rows, 0)).sum(axis=0, dtype=np.float64)
-    negative = np.square(np.minimum(rows, 0)).sum(axis=0, dtype=np.float64)
-    return SignedEnergy(positive, negative)
+    energy = np.zeros((2, projection.shape[1]))
+    for rows in slabs(projection):
+        slab = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+        energy[0] += np.square(np.maximum(slab, 0)).sum(axis=0)
+        energy[1] += np.square(np.minimum(slab, 0)).sum(axis=0)
+    return SignedEnergy(energy[0], energy[1])
 
 
 def energy_combine(first: SignedEnergy, second: SignedEnergy) -> SignedEnergy:
@@ -154,8 +156,8 @@ def nmf_partial(projection: Float, vectors: Float64, spectra: Float64) -> NmfSum
     compressed, overlap = spectra @ vectors, spectra @ spectra.T
     count, weight = 0, np.zeros(components)
     gram, cross = np.zeros((components, components)), np.zeros((components, rank))
-    for first in range(0, projection.shape[0], SLAB_ROWS):
-        slab = projection[first : first + SLAB_ROWS].astype(np.float64)
+    for rows in slabs(projection):
+        slab = rows.astype(np.float64)
         slab = slab[np.isfinite(slab).all(axis=1)]
         weights = nonnegative_rows(slab @ compressed.T, overlap)
         count += slab.shape[0]
