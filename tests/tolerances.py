@@ -30,3 +30,21 @@ CENTER_NOISY = {180: 0.5, 360: 0.2}
 
 CENTER_REAL = 0.5
 """Translation steps, for measured scans: as well as their centers are known."""
+
+QUADRATURE = 1e-9
+"""Relative, for closed forms of a peak against sums over it."""
+
+FINITE_DIFFERENCE = 1e-6
+"""Analytic against central differences of step 1e-5, by the largest value."""
+
+FIT = 1e-6
+"""Peak parameters from data without noise, or from the same data in other units."""
+
+FIT_PEER = 0.02
+"""Standard errors between our fits and SciPy's: ours stop at 1e-4 of the residual variance."""
+
+PULL_WIDTH = 0.1
+"""Relative, for the scatter of fits over their standard errors: curvature of the model."""
+
+NARROW_PEAK = 0.02
+"""Share of narrow peaks (2 to 4 channels) anywhere in a wide window that may be missed."""
