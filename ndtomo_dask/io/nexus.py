@@ -1,0 +1,286 @@
+"""NeXus and other HDF5 scans: by an explicit map of names to datasets, or by following NXdata."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask.array as da
+import h5py
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask import axes
+from ndtomo_dask.coordinates import axis_variable, derive_axes, in_unit
+from ndtomo_dask.errors import SchemaError, nearest
+from ndtomo_dask.io.dimensions import KINDS, explicit, line_of, named, settle, subset
+from ndtomo_dask.io.hdf5 import BLOCK_BYTES, HDF5Array, describe, find_dataset, lazy, open_file
+from ndtomo_dask.io.nxdata import attribute_text, axis_words, find_default, siblings
+from ndtomo_dask.schema import ANGLE, CHANNEL, COORDINATES, TIME, VARIABLES
+
+__all__ = ["find_default", "open_mapped"]
+
+FIELDS = ("flat", "dark")
+"""Images without sample or beam; their frames are averaged."""
+COMPANIONS = ("monitor", "mask", "sinogram_variance", "projection_shift", "rotation_center")
+SCALARS = ("wavelength", "beam_energy")
+AXES = tuple(name for name in COORDINATES if name != CHANNEL)
+KEYS = (*KINDS, *AXES, *FIELDS, *COMPANIONS, *SCALARS)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A coordinate as read: its values in the data model's unit."""
+
+    name: str
+    values: np.ndarray
+
+    @property
+    def dimension(self) -> str:
+        return COORDINATES[self.name].dimension
+
+
+def open_mapped(
+    path: str | Path,
+    mapping: Mapping[str, str | float],
+    *,
+    dims: Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> xr.Dataset:
+    """Open any HDF5 scan lazily, told which dataset is what.
+
+    Only one-dimensional axes are read now. Integers become float32 when they are read. Angles keep
+    the order of the file.
+
+    Parameters
+    ----------
+    path
+        The HDF5 or NeXus file.
+    mapping
+        Name in the data model to path in the file, such as ``{"sinogram": "entry/data/data",
+        "angle": "entry/data/theta"}``. One of "sinogram", "volume", "image", "spectrum"; any
+        coordinate; "monitor", "flat", "dark" (frames are averaged), "mask"; and the scalars
+        "wavelength" (Å) or "beam_energy" (keV), which may be given as numbers.
+    dims
+        Dimension of each axis of the data as it lies in the file. Without it they are settled by
+        the file's ``axes`` attributes, then by the lengths of the coordinates.
+    units
+        Unit of a coordinate, such as ``{"energy": "eV"}``; goes before the file's own attribute.
+        Without either, values are taken to be in the unit of the data model.
+    block_bytes
+        Size to which blocks are grown.
+
+    Raises
+    ------
+    SchemaError
+        An axis does not fit, is not monotonic or has an unknown unit, or the dimensions are
+        ambiguous.
+    StoreError
+        The file or a dataset is missing or unreadable.
+    """
+    kind = _kind(mapping)
+    units = _checked_units(units)
+    with open_file(path) as file:
+        array = describe(file, str(mapping[kind]))
+        mapping = siblings(file, array.dataset, kind) | dict(mapping)
+        found = [_read_axis(file, mapping[name], name, units) for name in AXES if name in mapping]
+        order = _dimensions(file, array, kind, dims, found)
+        sizes = dict(zip(order, array.shape, strict=True))
+        _refuse_empty(array, sizes)
+        companions = {
+            name: _companion(file, str(mapping[name]), name, sizes, block_bytes)
+            for name in (*FIELDS, *COMPANIONS)
+            if name in mapping
+        }
+        scalars = _wavelength(file, mapping, units)
+        attrs = _file_attrs(file, array)
+        main = _labelled(kind, as_float(lazy(array, block_bytes=block_bytes)), order)
+    ds = xr.Dataset({kind: main, **companions}, attrs=attrs).assign_coords(scalars)
+    return derive_axes(ds.assign_coords(_coordinates(found, ds)))
+
+
+def _kind(mapping: Mapping[str, str | float]) -> str:
+    for key in mapping:
+        if key not in KEYS:
+            raise SchemaError(f"the map has {key!r}, which is no name of the data model. "
+                              f"{nearest(key, KEYS)}")  # fmt: skip
+    kinds = [key for key in KINDS if key in mapping]
+    if len(kinds) != 1:
+        raise SchemaError(
+            f"the map needs exactly one of {', '.join(map(repr, KINDS))}, not {len(kinds)}: "
+            f"for instance {{'sinogram': 'entry/data/data'}}."
+        )
+    return kinds[0]
+
+
+def _checked_units(units: Mapping[str, str] | None) -> Mapping[str, str]:
+    for name in units or {}:
+        if name not in (*AXES, *SCALARS):
+            raise SchemaError(f"units names {name!r}. {nearest(name, (*AXES, *SCALARS))}")
+    return units or {}
+
+
+def _read_axis(file: h5py.File, place: str | float, name: str, units: Mapping[str, str]) -> _Axis:
+    dataset = find_dataset(file, str(place))
+    if dataset.dtype.kind not in "iuf":
+        raise SchemaError(f"axis {name!r} at {place!r} holds {dataset.dtype}, not numbers.")
+    where = f"axis {name!r} at {place!r}"
+    values = line_of(np.asarray(dataset[()], dtype=np.float64), where=where)
+    if name != ANGLE and values.size > 1 and np.ptp(values) == 0:
+        raise SchemaError(
+            f"{where} has the one value {values[0]:g}, {values.size} times, so it does not say "
+            f"where the data lie. Map another dataset, or leave it out."
+        )
+    unit = units.get(name) or attribute_text(dataset, "units")
+    return _Axis(name, in_unit(values, axis=name, given=unit))
+
+
+def _dimensions(
+    file: h5py.File,
+    array: HDF5Array,
+    kind: str,
+    dims: Sequence[str] | None,
+    found: Sequence[_Axis],
+) -> tuple[str, ...]:
+    if dims is not None:
+        return explicit(dims, array.shape, kind, array.dataset)
+    lengths = {axis.dimension: axis.values.size for axis in found if axis.values.size > 1}
+    known = KINDS[kind]
+    foreign = [dim for dim in lengths if dim not in known]
+    if foreign:
+        raise SchemaError(f"a {kind} has no {foreign[0]!r} axis; it has {', '.join(known)}.")
+    words = named(axis_words(file, array.dataset, array.ndim), kind)
+    lengths |= {axis.dimension: axis.values.size for axis in found if axis.dimension in words}
+    if len(array.shape) > len(known):
+        raise SchemaError(f"{array.dataset} {array.shape} has more axes than a {kind}: {known}.")
+    return settle(array.shape, words, lengths, kind, array.dataset)
+
+
+def _refuse_empty(array: HDF5Array, sizes: Mapping[str, int]) -> None:
+    for dim, size in sizes.items():
+        if size == 0:
+            what = "projection angles" if dim == ANGLE else f"entries along {dim!r}"
+            raise SchemaError(f"{array.path}:{array.dataset} {array.shape} has no {what}.")
+
+
+def as_float(array: da.Array) -> da.Array:
+    """Turn integers and half precision into float32, lazily; float32 and float64 stay."""
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind not in "iufb":
+        raise SchemaError(f"the data hold {array.dtype}, not numbers.")
+    wanted = np.dtype(np.float64 if kind == "f" and size >= 8 else np.float32)
+    return array if array.dtype == wanted else array.astype(wanted)
+
+
+def _labelled(kind: str, array: da.Array, dims: Sequence[str]) -> xr.DataArray:
+    """Put the axes in canonical order, with a channel axis of size 1 where there is none."""
+    data = xr.DataArray(array, dims=dims)
+    if CHANNEL in KINDS[kind] and CHANNEL not in dims:
+        data = data.expand_dims(CHANNEL, axis=-1)
+    data = data.transpose(*[dim for dim in KINDS[kind] if dim in data.dims])
+    return data.assign_attrs(variable_attrs(kind))
+
+
+def variable_attrs(name: str) -> dict[str, str]:
+    """Return the unit and the name in words of a variable of the data model."""
+    return {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name}
+
+
+def _companion(
+    file: h5py.File, place: str, name: str, sizes: Mapping[str, int], block_bytes: int
+) -> xr.DataArray:
+    array = describe(file, place)
+    values = lazy(array, block_bytes=block_bytes)
+    values = values != 0 if name == "mask" else as_float(values)
+    declared = _declared(file, array, sizes)
+    if declared is not None and not (name in FIELDS and ANGLE in declared):
+        data = xr.DataArray(values, dims=declared)
+    elif name in FIELDS:
+        data = _averaged(values, sizes, f"{name!r} at {place!r}")
+    else:
+        dims = subset(array.shape, sizes, where=f"{name!r} at {place!r}")
+        if dims is None:
+            raise SchemaError(_no_fit(name, place, array.shape, sizes))
+        data = xr.DataArray(values, dims=dims)
+    if CHANNEL in VARIABLES[name].dims and CHANNEL not in data.dims and data.ndim:
+        data = data.expand_dims({CHANNEL: sizes.get(CHANNEL, 1)}, axis=-1)
+    data = data.transpose(*[dim for dim in KINDS["sinogram"] if dim in data.dims])
+    return data.assign_attrs(variable_attrs(name))
+
+
+def _declared(
+    file: h5py.File, array: HDF5Array, sizes: Mapping[str, int]
+) -> tuple[str, ...] | None:
+    """Return the dimensions the file names, if all are known and as long as those of the data."""
+    words = named(axis_words(file, array.dataset, array.ndim), "sinogram")
+    known = [word for word in words if word is not None]
+    lengths = tuple(sizes.get(word) for word in known)
+    return tuple(known) if array.ndim and lengths == array.shape else None
+
+
+def _averaged(values: da.Array, sizes: Mapping[str, int], where: str) -> xr.DataArray:
+    """Average frames without sample or beam: (frame, z, translation) -> (z, translation)."""
+    seen = {dim: size for dim, size in sizes.items() if dim not in (ANGLE, TIME)}
+    if values.shape[1:] == tuple(seen.values()):
+        mean = values.mean(axis=0, dtype=np.float64).astype(values.dtype)
+        return xr.DataArray(mean, dims=tuple(seen))
+    dims = subset(values.shape, seen, where=where)
+    if dims is None:
+        raise SchemaError(
+            f"{where} has shape {values.shape}, but frames of the data have {tuple(seen.values())} "
+            f"({', '.join(seen)})."
+        )
+    return xr.DataArray(values, dims=dims)
+
+
+def _no_fit(name: str, place: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> str:
+    return (
+        f"{name!r} at {place!r} has shape {shape}, which fits no axes of the data {dict(sizes)}. "
+        f"Map another dataset, or leave it out."
+    )
+
+
+def _wavelength(
+    file: h5py.File, mapping: Mapping[str, str | float], units: Mapping[str, str]
+) -> dict[str, xr.Variable]:
+    for name, axis in (("wavelength", "d"), ("beam_energy", "energy")):
+        if name in mapping:
+            value = _scalar(file, mapping[name], name, axis, units)
+            found = value if name == "wavelength" else float(axes.wavelength_from_energy(value))
+            attrs = {"units": "angstrom", "long_name": "wavelength"}
+            return {"wavelength": xr.Variable((), found, attrs)}
+    return {}
+
+
+def _scalar(
+    file: h5py.File, place: str | float, name: str, axis: str, units: Mapping[str, str]
+) -> float:
+    unit = units.get(name)
+    if isinstance(place, str):
+        dataset = find_dataset(file, place)
+        unit = unit or attribute_text(dataset, "units")
+        values = np.unique(np.asarray(dataset[()], dtype=np.float64))
+    else:
+        values = np.array([place], dtype=np.float64)
+    if values.size != 1 or not (np.isfinite(values).all() and values[0] > 0):
+        raise SchemaError(
+            f"{name!r} at {place!r} is not one positive number. Give the number itself: "
+            f"{{{name!r}: 0.2}}."
+        )
+    return float(in_unit(values, axis=axis, given=unit)[0])
+
+
+def _file_attrs(file: h5py.File, array: HDF5Array) -> dict[str, str]:
+    history = attribute_text(file, "history")
+    return {"source": array.source} | ({"history": history} if history else {})
+
+
+def _coordinates(found: Sequence[_Axis], ds: xr.Dataset) -> dict[str, xr.Variable]:
+    coords = {}
+    for axis in found:
+        variable = axis_variable(axis.name, axis.values, size=ds.sizes.get(axis.dimension))
+        if axis.dimension in ds.dims:
+            coords[axis.name] = variable
+        elif variable.size == 1:
+            coords[axis.name] = xr.Variable((), variable.values[0], variable.attrs)
+    return coords
