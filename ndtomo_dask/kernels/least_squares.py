@@ -298,6 +298,8 @@ def _peak_fit(out: _Results) -> PeakFit:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _fit_spectra(data: Values, problem: Problem, work: Work, out: _Results) -> None:
+    parameters, errors = work.parameters, work.errors
+    origin, unit, low, high = problem.origin, problem.unit, problem.low, problem.high
     for pixel in range(data.shape[0]):
         n, scale = load_spectrum(data[pixel], problem.t, problem.descending, work)
         if n < problem.varied.size + 2:
@@ -309,20 +311,17 @@ def _fit_spectra(data: Values, problem: Problem, work: Work, out: _Results) -> N
         if status not in (CONVERGED, STALLED):
             continue
         out.variance[pixel] = variance * scale * scale
-        for i in range(work.parameters.size):
-            value, error = work.parameters[i], work.errors[i]
-            unit = scale
-            if i < problem.unit.size:
-                unit = problem.unit[i] * (scale if i == 0 else 1.0)
-                at = value <= work.low[i] or value >= work.high[i]
-                if at and problem.low[i] < problem.high[i]:
+        for i in range(parameters.size):
+            value, size = parameters[i], scale if i == 0 or i >= unit.size else 1.0
+            if i < unit.size:
+                size *= unit[i]
+                if low[i] < high[i] and not work.low[i] < value < work.high[i]:
                     out.at_bound[pixel] |= 1 << i
-                value = problem.origin[i] + value * unit
-                value = min(max(value, problem.low[i]), problem.high[i])
+                value = min(max(origin[i] + value * size, low[i]), high[i])
             else:
-                value *= unit
+                value *= size
             out.values[pixel, i] = value
-            out.errors[pixel, i] = error * unit
+            out.errors[pixel, i] = errors[i] * size
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -365,19 +364,24 @@ def _set_start(problem: Problem, work: Work, n: int, best: int, height: float) -
         power, below = work.columns[first + k], work.columns[first + k - 1]
         for i in range(n):
             power[i] = 1.0 if k == 0 else below[i] * work.t[i]
-    position, fwhm = problem.templates.position[best], problem.templates.fwhm[best]
-    work.parameters[:] = 0.0
-    work.parameters[1] = min(max(position, work.low[1]), work.high[1])
-    work.parameters[2] = min(max(fwhm, work.low[2]), work.high[2])
-    work.parameters[3] = problem.fraction
-    low, high = work.low[0], work.high[0]
-    work.low[0], work.high[0] = -np.inf, np.inf
-    evaluate(work.t[:n], work.y[:n], work.columns, work.parameters, problem.terms)
-    build_normal(work, n)
-    if find_step(work, 0.0)[0]:
-        take_step(work)
-        work.parameters[:] = work.trial
-    if work.parameters[0] <= 0.0:
-        work.parameters[0] = height * fwhm * GAUSSIAN_WIDTH
-    work.low[0], work.high[0] = low, high
-    work.parameters[0] = min(max(work.parameters[0], low), high)
+    parameters, low, high, trial = work.parameters, work.low, work.high, work.trial
+    fwhm = problem.templates.fwhm[best]
+    parameters[:] = 0.0
+    parameters[1] = min(max(problem.templates.position[best], low[1]), high[1])
+    parameters[2] = min(max(fwhm, low[2]), high[2])
+    parameters[3] = problem.fraction
+    least, most = low[0], high[0]
+    low[0], high[0] = -np.inf, np.inf
+    evaluate(work.t[:n], work.y[:n], work.columns, parameters, problem.terms)
+    build_normal(work.used, work.columns, work.normal, n)
+    found, _ = find_step(
+        work.used, work.normal, work.free, work.order, work.factor, work.solution, work.step,
+        parameters, low, high, 0.0,
+    )  # fmt: skip
+    if found:
+        take_step(work.used, work.step, parameters, low, high, trial)
+        parameters[:] = trial
+    if parameters[0] <= 0.0:
+        parameters[0] = height * fwhm * GAUSSIAN_WIDTH
+    low[0], high[0] = least, most
+    parameters[0] = min(max(parameters[0], least), most)

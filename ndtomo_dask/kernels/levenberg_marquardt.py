@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from ndtomo_dask.kernels.peaks import Float64, Values, dot, subtract_peak
 
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
 
 class FitStatus(IntEnum):
     """Why a fit ended as it did; only CONVERGED and STALLED carry values."""
@@ -63,13 +66,13 @@ class Work(NamedTuple):
     scratch: Float64
     columns: Float64
     """Derivatives by every parameter, then the residual. (parameter + 1, channel)"""
-    used: NDArray[np.int64]
+    used: Integers
     """Rows of ``columns`` that enter: those of varied parameters, then the residual."""
     normal: Float64
     """Products of the used rows: JᵀJ bordered by the gradient Jᵀr. (varied + 1, varied + 1)"""
     factor: Float64
-    order: NDArray[np.int64]
-    free: NDArray[np.bool_]
+    order: Integers
+    free: Booleans
     step: Float64
     solution: Float64
     parameters: Float64
@@ -79,7 +82,7 @@ class Work(NamedTuple):
     errors: Float64
 
 
-def allocate_work(channels: int, parameters: int, varied: NDArray[np.int64]) -> Work:
+def allocate_work(channels: int, parameters: int, varied: Integers) -> Work:
     """Allocate the arrays for spectra of ``channels`` and models of ``parameters``."""
     used = np.append(varied, parameters)
     m = used.size
@@ -147,9 +150,8 @@ def evaluate(t: Float64, y: Float64, columns: Float64, parameters: Float64, term
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def build_normal(work: Work, n: int) -> None:
+def build_normal(used: Integers, columns: Float64, normal: Float64, n: int) -> None:
     """Multiply all used columns with each other: JᵀJ, and the gradient in the last row."""
-    used, columns, normal = work.used, work.columns, work.normal
     for a in range(used.size):
         column = columns[used[a], :n]
         for b in range(a + 1):
@@ -161,8 +163,8 @@ def build_normal(work: Work, n: int) -> None:
 @njit(nogil=True, cache=True, error_model="numpy")
 def factorize(
     normal: Float64,
-    free: NDArray[np.bool_],
-    order: NDArray[np.int64],
+    free: Booleans,
+    order: Integers,
     factor: Float64,
     damping: float,
 ) -> int:
@@ -193,7 +195,7 @@ def factorize(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def solve_free(
-    normal: Float64, free: NDArray[np.bool_], order: NDArray[np.int64], factor: Float64,
+    normal: Float64, free: Booleans, order: Integers, factor: Float64,
     solution: Float64, step: Float64, damping: float,
 ) -> bool:  # fmt: skip
     """Solve for the step of the free set, the steps of all others being given."""
@@ -219,14 +221,17 @@ def solve_free(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def find_step(work: Work, damping: float) -> tuple[bool, float]:
+def find_step(
+    used: Integers, normal: Float64, free: Booleans, order: Integers, factor: Float64,
+    solution: Float64, step: Float64, parameters: Float64, low: Float64, high: Float64,
+    damping: float,
+) -> tuple[bool, float]:  # fmt: skip
     """Find the damped step within the bounds; return whether there is one, and its drop.
 
     Parameters at a bound with the gradient outward are frozen, and so are those without effect.
-    Whatever would leave the box is set to its bound, and the rest is solved again.
+    Whatever would leave the box is set to its bound, and the rest is solved again. Arrays come
+    one by one because counting references to the fields of `Work` costs as much as the algebra.
     """
-    used, normal, free, step = work.used, work.normal, work.free, work.step
-    parameters, low, high = work.parameters, work.low, work.high
     count = used.size - 1
     for a in range(count):
         i, gradient = used[a], normal[count, a]
@@ -236,7 +241,7 @@ def find_step(work: Work, damping: float) -> tuple[bool, float]:
         step[a] = 0.0
     leaving = True
     while leaving:
-        if not solve_free(normal, free, work.order, work.factor, work.solution, step, damping):
+        if not solve_free(normal, free, order, factor, solution, step, damping):
             return False, 0.0
         leaving = False
         for a in range(count):
@@ -256,13 +261,15 @@ def find_step(work: Work, damping: float) -> tuple[bool, float]:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def take_step(work: Work) -> None:
+def take_step(
+    used: Integers, step: Float64, parameters: Float64, low: Float64, high: Float64, trial: Float64
+) -> None:
     """Write ``trial``: the parameters after the step, exactly within their bounds."""
-    work.trial[:] = work.parameters
-    for a in range(work.used.size - 1):
-        i = work.used[a]
-        goal = work.parameters[i] + work.step[a]
-        work.trial[i] = min(max(goal, work.low[i]), work.high[i])
+    for i in range(parameters.size):
+        trial[i] = parameters[i]
+    for a in range(used.size - 1):
+        i = used[a]
+        trial[i] = min(max(parameters[i] + step[a], low[i]), high[i])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -272,28 +279,32 @@ def minimize(work: Work, terms: int, n: int, iterations: int) -> tuple[int, int,
     Returns the `FitStatus`, the steps tried and the sum of squares; leaves the normal matrix of
     the last point in ``work``.
     """
-    t, y, columns, trial = work.t[:n], work.y[:n], work.columns, work.trial
-    cost = evaluate(t, y, columns, work.parameters, terms)
-    build_normal(work, n)
-    freedom = n - (work.used.size - 1)
+    t, y, columns, used, normal = work.t[:n], work.y[:n], work.columns, work.used, work.normal
+    free, order, factor, solution = work.free, work.order, work.factor, work.solution
+    parameters, trial, step, low, high = work.parameters, work.trial, work.step, work.low, work.high
+    cost = evaluate(t, y, columns, parameters, terms)
+    build_normal(used, columns, normal, n)
+    freedom = n - (used.size - 1)
     damping, growth = 1e-3, 2.0
     for tried in range(1, iterations + 1):
-        found, drop = find_step(work, damping)
+        found, drop = find_step(
+            used, normal, free, order, factor, solution, step, parameters, low, high, damping
+        )
         if damping > LARGEST_DAMPING:
             return (STALLED if found else SINGULAR), tried, cost
         if not found or drop < 0.0:
             damping *= 10.0
             continue
         enough = drop <= max(STATISTICAL_STOP * cost / freedom, EXACT_STOP * n) and damping <= 1.0
-        take_step(work)
+        take_step(used, step, parameters, low, high, trial)
         new = evaluate(t, y, columns, trial, terms)
         if new < cost:
             ratio = min((cost - new) / max(drop, 1e-300), 2.0)
             damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
             growth = 2.0
-            work.parameters[:] = work.trial
+            parameters[:] = trial
             cost = new
-            build_normal(work, n)
+            build_normal(used, columns, normal, n)
         elif not enough and drop <= ROUNDING_STOP * cost:
             return STALLED, tried, cost
         else:
@@ -310,13 +321,14 @@ def estimate_errors(work: Work, cost: float, n: int) -> tuple[bool, float]:
 
     Returns whether the matrix is regular, and s², the sum of squares over degrees of freedom.
     """
-    for a in range(work.used.size - 1):
-        i = work.used[a]
-        work.free[a] = work.low[i] < work.parameters[i] < work.high[i]
-    work.errors[:] = np.nan
-    size = factorize(work.normal, work.free, work.order, work.factor, 0.0)
-    variance = cost / (n - max(size, 0))
+    used, free, order, errors = work.used, work.free, work.order, work.errors
+    parameters, low, high = work.parameters, work.low, work.high
+    for a in range(used.size - 1):
+        free[a] = low[used[a]] < parameters[used[a]] < high[used[a]]
+    errors[:] = np.nan
     factor, column = work.factor, work.solution
+    size = factorize(work.normal, free, order, factor, 0.0)
+    variance = cost / (n - max(size, 0))
     for j in range(size):
         total = 0.0
         for i in range(j, size):
@@ -325,5 +337,5 @@ def estimate_errors(work: Work, cost: float, n: int) -> tuple[bool, float]:
                 value -= factor[i, k] * column[k]
             column[i] = value / factor[i, i]
             total += column[i] * column[i]
-        work.errors[work.used[work.order[j]]] = math.sqrt(variance * total)
+        errors[used[order[j]]] = math.sqrt(variance * total)
     return size >= 0, variance

@@ -237,18 +237,20 @@ def find_start(
 
     # (channel,), scratch (channel,) -> (template, height, significance)
     """
-    for k in range(templates.basis.shape[0]):
-        share = dot(y, templates.basis[k])
+    basis, values, offset = templates.basis, templates.values, templates.offset
+    first, norm = templates.first, templates.norm
+    for k in range(basis.shape[0]):
+        power = basis[k]
+        share = dot(y, power)
         for i in range(y.size):
-            y[i] -= share * templates.basis[k, i]
+            y[i] -= share * power[i]
     best, score = 0, 0.0
-    for k in range(templates.first.size):
-        begin, end = templates.offset[k], templates.offset[k + 1]
-        first = templates.first[k]
-        found = dot(y[first : first + end - begin], templates.values[begin:end])
-        if found > score * templates.norm[k]:
-            best, score = k, found / templates.norm[k]
-    height = score / templates.norm[best]
+    for k in range(first.size):
+        template = values[offset[k] : offset[k + 1]]
+        total = dot(y[first[k] : first[k] + template.size], template)
+        if total > score * norm[k]:
+            best, score = k, total / norm[k]
+    height = score / norm[best]
     return best, height, score / max(_noise(y, scratch), rounding)
 
 
