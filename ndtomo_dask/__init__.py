@@ -1,1 +1,41 @@
-"""Distributed, out-of-core hyperspectral tomography."""
+"""Distributed, out-of-core hyperspectral tomography: from scans to labelled chemistry."""
+
+from ndtomo_dask.coordinates import derive_axes
+from ndtomo_dask.correct import (
+    align_projections,
+    find_air,
+    find_projection_scale,
+    find_projection_shifts,
+    find_rotation_center,
+    flat_field,
+    normalize_monitor,
+    normalize_projections,
+    remove_air,
+    set_rotation_center,
+)
+from ndtomo_dask.decompose import find_components, map_components
+from ndtomo_dask.fit import fit_peaks
+from ndtomo_dask.query import image, spectrum
+from ndtomo_dask.reconstruct import reconstruct
+from ndtomo_dask.synthetic import simulate_scan
+
+__all__ = [
+    "align_projections",
+    "derive_axes",
+    "find_air",
+    "find_components",
+    "find_projection_scale",
+    "find_projection_shifts",
+    "find_rotation_center",
+    "fit_peaks",
+    "flat_field",
+    "image",
+    "map_components",
+    "normalize_monitor",
+    "normalize_projections",
+    "reconstruct",
+    "remove_air",
+    "set_rotation_center",
+    "simulate_scan",
+    "spectrum",
+]

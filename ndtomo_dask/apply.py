@@ -8,7 +8,6 @@ numbers are the same.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import ceil
 from typing import Any
 
 import dask
@@ -18,6 +17,7 @@ import xarray as xr
 from dask.graph_manipulation import clone
 
 from ndtomo_dask import plan
+from ndtomo_dask.schema import LEADING
 
 Compute = Callable[[Sequence[Any], str], Sequence[Any]]
 
@@ -67,13 +67,13 @@ def apply_kernel(
     dtype: np.typing.DTypeLike | None = None,
     **options: Any,
 ) -> xr.DataArray:
-    """Map a kernel over the blocks of an array.
+    """Map a kernel over the blocks of an array, one slice or frame at a time.
 
     Parameters
     ----------
     kernel
         A module-level function ``kernel(block, *beside_blocks, **options)``; its name appears on
-        the Dask dashboard.
+        the Dask dashboard. It never sees the leading dimensions ``time`` and ``z``.
     array
         The array that decides the blocks.
     beside
@@ -96,11 +96,14 @@ def apply_kernel(
     out_dims = _replace(dims, core, list(out))
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
+    frames = tuple(dim for dim in dims if dim in LEADING)
+    framed = tuple(sum(dim in other.dims for dim in frames) for other in (array, *beside))
+    options |= {"kernel": kernel, "framed": framed}
     data: Any
     if is_lazy(array):
         data = _map_blocks(kernel, array, beside, dims, out_dims, out, core, dtype, options)
     else:
-        data = np.asarray(kernel(array.values, *(other.values for other in beside), **options))
+        data = _each_frame(array.values, *(other.values for other in beside), **options)
     kept = {name: coord for name, coord in array.coords.items() if set(coord.dims) <= set(out_dims)}
     kept = {
         name: coord for name, coord in kept.items() if not set(coord.dims) & set(core) - set(out)
@@ -138,15 +141,47 @@ def _map_blocks(
             [f"{dim} in" if dim in core else dim for dim in other.dims],
         ]
     return da.blockwise(
-        kernel,
+        _each_frame,
         out_dims,
         *operands,
+        token=kernel.__name__,
         new_axes={dim: size for dim, size in out.items() if dim not in inside},
         concatenate=True,
         dtype=dtype,
         meta=np.empty((0,) * len(out_dims), dtype=dtype),
         **options,
     )
+
+
+def _each_frame(
+    *blocks: np.ndarray, kernel: Callable[..., Any], framed: Sequence[int], **options: Any
+) -> np.ndarray:
+    """Call a kernel once per slice or frame, so that kernels need not know of these dimensions."""
+    frames = blocks[0].shape[: framed[0]]
+    if not framed[0]:
+        return np.asarray(kernel(*blocks, **options))
+    results = [
+        kernel(
+            *(_frame(block, index, n) for block, n in zip(blocks, framed, strict=True)), **options
+        )
+        for index in np.ndindex(*frames)
+    ]
+    stacked = np.stack(results) if len(results) > 1 else np.asarray(results[0])
+    return stacked.reshape(frames + np.shape(results[0]))
+
+
+def _frame(block: np.ndarray, index: tuple[int, ...], count: int) -> np.ndarray:
+    return np.asarray(block[index] if count == len(index) else block[index[len(index) - count :]])
+
+
+def gathered(array: xr.DataArray) -> xr.DataArray:
+    """Join the blocks of a small array into one."""
+    return array.chunk(dict.fromkeys(array.dims, -1)) if is_lazy(array) else array
+
+
+def first_block(array: xr.DataArray) -> xr.DataArray:
+    """Return the first block of an array, or all of it if it is in memory."""
+    return array.isel({dim: slice(chunks[0]) for dim, chunks in array.chunksizes.items()})
 
 
 def detached(array: xr.DataArray) -> xr.DataArray:
@@ -234,8 +269,3 @@ def computing_with(function: Compute) -> Iterator[None]:
         yield
     finally:
         _COMPUTE.reset(token)
-
-
-def tasks_of(array: xr.DataArray) -> int:
-    """Count the blocks of an array."""
-    return int(np.prod([ceil(len(chunks)) for chunks in array.chunksizes.values()], initial=1))

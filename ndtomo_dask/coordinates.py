@@ -9,13 +9,14 @@ from ndtomo_dask.schema import CHANNEL, COORDINATES, SPECTRAL_AXES, check_axis
 
 TO_UNIT = {
     "degree": {"degree": 1.0, "degrees": 1.0, "deg": 1.0, "2th_deg": 1.0, "°": 1.0,
-               "rad": 180 / np.pi, "radian": 180 / np.pi, "radians": 180 / np.pi, "2th_rad": 180 / np.pi},
-    "1/angstrom": {"1/angstrom": 1.0, "1/a": 1.0, "a^-1": 1.0, "q_a^-1": 1.0, "angstrom^-1": 1.0, "å^-1": 1.0, "1/å": 1.0,
-                   "1/nm": 0.1, "nm^-1": 0.1, "q_nm^-1": 0.1},
+               "rad": 180 / np.pi, "radian": 180 / np.pi, "radians": 180 / np.pi,
+               "2th_rad": 180 / np.pi},
+    "1/angstrom": {"1/angstrom": 1.0, "1/a": 1.0, "a^-1": 1.0, "q_a^-1": 1.0, "1/å": 1.0,
+                   "angstrom^-1": 1.0, "å^-1": 1.0, "1/nm": 0.1, "nm^-1": 0.1, "q_nm^-1": 0.1},
     "angstrom": {"angstrom": 1.0, "angstroms": 1.0, "a": 1.0, "å": 1.0, "nm": 10.0, "m": 1e10},
     "keV": {"kev": 1.0, "ev": 1e-3},
-    "mm": {"mm": 1.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "µm": 1e-3, "μm": 1e-3, "nm": 1e-6,
-           "cm": 10.0, "m": 1e3},
+    "mm": {"mm": 1.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "µm": 1e-3, "μm": 1e-3,
+           "nm": 1e-6, "cm": 10.0, "m": 1e3},
     "s": {"s": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0},
     "1": {"1": 1.0, "": 1.0},
 }  # fmt: skip
@@ -57,8 +58,8 @@ def derive_axes(ds: xr.Dataset) -> xr.Dataset:
     """Add the spectral axes that follow from those present, and attach an index to each.
 
     From ``tth`` and the scalar coordinate ``wavelength`` (Å) come ``q`` and ``d``; from ``q`` comes
-    ``d``, and with a wavelength ``tth``. Indexes other than a dimension's own are not stored by Zarr,
-    so this is called whenever a scan is opened.
+    ``d``, and with a wavelength ``tth``. Indexes other than a dimension's own are not stored by
+    Zarr, so this is called whenever a scan is opened.
     """
     found = {name: np.asarray(ds[name], float) for name in SPECTRAL_AXES if name in ds.coords}
     wavelength = float(ds["wavelength"]) if "wavelength" in ds.coords else None

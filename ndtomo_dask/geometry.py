@@ -1,11 +1,11 @@
 """Parallel-beam geometry: where each ray of a scan passes through the reconstruction grid.
 
 The convention, shared with scikit-image and ASTRA: a pixel (row, column) lies at
-``x = column - (columns - 1)/2`` and ``y = row - (rows - 1)/2``, in translation steps, and projects at
-angle θ onto translation index ``rotation_center + x cos θ - y sin θ + shift(θ)``.
+``x = column - (columns - 1)/2`` and ``y = row - (rows - 1)/2``, in translation steps, and projects
+at angle θ onto translation index ``rotation_center + x cos θ - y sin θ + shift(θ)``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 
@@ -52,6 +52,12 @@ class ParallelGeometry:
             raise SchemaError(
                 f"{self.angles.size} angles need as many projection shifts, not {self.shifts.size}."
             )
+        if not (np.abs(self.shifts) <= self.translations).all():
+            raise SchemaError(
+                f"projection shifts must be finite and within the {self.translations} translations."
+            )
+        if min(self.shape) < 1:
+            raise SchemaError(f"a grid of {self.shape} has no pixels: pass a size of 1 or more.")
         if not -0.5 <= self.rotation_center <= self.translations - 0.5:
             raise SchemaError(
                 f"rotation_center {self.rotation_center:g} lies outside the {self.translations} "
@@ -73,6 +79,11 @@ class ParallelGeometry:
         center = (translations - 1) / 2 if rotation_center is None else float(rotation_center)
         shifts = np.zeros(0) if shifts is None else shifts
         return cls(angles, translations, center, (size, size), shifts)
+
+    def select(self, projections: NDArray[np.bool_]) -> "ParallelGeometry":
+        """Keep some of the projections."""
+        angles, shifts = self.angles[projections], self.shifts[projections]
+        return replace(self, angles=angles, shifts=shifts)
 
     @cached_property
     def origins(self) -> Float64:

@@ -2,8 +2,8 @@
 
 Integers in, integers out. A plan says how large the blocks of a step are, how many tasks that
 makes, what one task holds in memory at its worst moment, and what is read and written. Three words,
-after Cubed: ``allowed_mem`` is what one task may hold, ``reserved_mem`` is what a worker holds while
-idle, and ``projected_mem`` is what a task of this plan will hold.
+after Cubed: ``allowed_mem`` is what one task may hold, ``reserved_mem`` is what a worker holds
+while idle, and ``projected_mem`` is what a task of this plan will hold.
 """
 
 import re

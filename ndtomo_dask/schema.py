@@ -79,12 +79,15 @@ SPECTRUM = Variable("spectrum", (CHANNEL,), "count/mm", "spectrum")
 COMPONENT_SPECTRUM = Variable(
     "component_spectrum", ("component", CHANNEL), "1", "component spectrum"
 )
+COMPONENT_MEAN = Variable("component_mean", (CHANNEL,), "count/mm", "mean spectrum")
+BRIDGED_SAMPLES = Variable(
+    "bridged_samples", (CHANNEL,), "1", "samples that were not finite and were interpolated"
+)
 COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
 PEAK_AREA = Variable("peak_area", _PEAK_MAP, "count/mm", "integral of the peak")
 PEAK_POSITION = Variable("peak_position", _PEAK_MAP, "1", "position of the peak", additive=False)
 PEAK_FWHM = Variable("peak_fwhm", _PEAK_MAP, "1", "full width at half maximum", additive=False)
 PEAK_FRACTION = Variable("peak_fraction", _PEAK_MAP, "1", "Lorentzian share", additive=False)
-PEAK_BACKGROUND = Variable("peak_background", _PEAK_MAP, "count/mm", "background under the peak")
 PEAK_STATUS = Variable("peak_status", _PEAK_MAP, "1", "outcome of the fit", additive=False)
 PEAK_ITERATIONS = Variable(
     "peak_iterations", _PEAK_MAP, "1", "iterations of the fit", additive=False
@@ -96,7 +99,22 @@ PEAK_REDUCED_CHI_SQUARE = Variable(
     "peak_reduced_chi_square", _PEAK_MAP, "1", "residual variance of the fit", additive=False
 )
 
-VARIABLES = {value.name: value for value in tuple(vars().values()) if isinstance(value, Variable)}
+PEAK_ERRORS = tuple(
+    Variable(
+        f"{peak.name}_error",
+        _PEAK_MAP,
+        peak.units,
+        f"standard error: {peak.long_name}",
+        additive=False,
+    )
+    for peak in (PEAK_AREA, PEAK_POSITION, PEAK_FWHM, PEAK_FRACTION)
+)
+
+VARIABLES = {
+    value.name: value
+    for value in (*tuple(vars().values()), *PEAK_ERRORS)
+    if isinstance(value, Variable)
+}
 
 
 def require(
@@ -226,7 +244,7 @@ def step_of(ds: xr.Dataset, dimension: str) -> float:
 
 
 def check_axis(name: str, values: Iterable[float], *, size: int | None = None) -> np.ndarray:
-    """Return an axis as float64 if it is finite and strictly monotonic, else say where it is not."""
+    """Return an axis as float64 if it is finite and strictly monotonic, else say where not."""
     axis = np.asarray(values, dtype=np.float64)
     if size is not None and axis.shape != (size,):
         raise SchemaError(f"axis {name!r} has {axis.size} values, but the data have {size}.")

@@ -122,6 +122,13 @@ def projection_shifts(image: NDArray[np.floating], angles: ArrayLike) -> tuple[F
     return fit.residual, fit.center
 
 
+def shift_rows(image: NDArray[np.floating], shifts: ArrayLike) -> Float64:
+    """Move each projection back by its shift, in translation steps, by linear interpolation."""
+    place = np.arange(image.shape[1], dtype=np.float64)
+    rows = zip(image, np.asarray(shifts, dtype=np.float64), strict=True)
+    return np.stack([np.interp(place + shift, place, row) for row, shift in rows])
+
+
 def score_mass(image: NDArray[np.floating], angles: ArrayLike, candidates: ArrayLike) -> Float64:
     """Mean squared misfit of the best sine path through each candidate, in squared steps."""
     fit = fit_sine(center_of_mass(_leveled(_bridged(image))), angles)

@@ -1,0 +1,311 @@
+"""Corrections of sinograms, and the estimates that they apply.
+
+A correction is lazy and leaves its input alone. What it needs to know of the whole scan has a
+``find_`` twin that computes it once; a correction that is not given that estimate works it out
+along the way, at the price of reading the data once more.
+"""
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask.apply import apply_kernel, compute_arrays, detached, gathered
+from ndtomo_dask.errors import SchemaError
+from ndtomo_dask.kernels import centering
+from ndtomo_dask.kernels import sinogram as kernel
+from ndtomo_dask.schema import (
+    AIR,
+    DARK,
+    FLAT,
+    MONITOR,
+    PROJECTION_SCALE,
+    PROJECTION_SHIFT,
+    ROTATION_CENTER,
+    SINOGRAM,
+    label,
+    record,
+    require,
+)
+
+Side = Literal["both", "first", "last"]
+
+
+def find_air(
+    ds: xr.Dataset, *, width: int = 2, side: Side = "both", method: str = "separable"
+) -> xr.Dataset:
+    """Estimate the scatter of the beam's path beside the sample.
+
+    Parameters
+    ----------
+    ds
+        A scan with ``sinogram``.
+    width
+        Translations at the edge of the scan that see air only.
+    side
+        Which edge: ``"both"``, ``"first"`` or ``"last"``.
+    method
+        ``"separable"``: one spectrum times the flux of each projection; ``"channel"``: one number
+        per channel; ``"projection"``: each projection by itself, which is noisy.
+
+    Returns
+    -------
+        ``air ([z,] angle, channel)``.
+    """
+    air = _air(require(ds, SINOGRAM, verb="find_air", whole=["translation"]), width, side, method)
+
+    (air,) = compute_arrays([air], "find air")
+
+    return label(xr.Dataset(), {AIR: air}, step="find_air", width=width, side=side, method=method)
+
+
+def remove_air(
+    ds: xr.Dataset,
+    air: xr.Dataset | None = None,
+    *,
+    width: int = 2,
+    side: Side = "both",
+    method: str = "separable",
+) -> xr.Dataset:
+    """Subtract the scatter of the beam's path beside the sample from every projection.
+
+    ``air`` is what `find_air` returned; without it the estimate is made with the other options.
+    """
+    sinogram = require(ds, SINOGRAM, verb="remove_air", whole=["translation"])
+
+    estimate = _air(detached(sinogram), width, side, method) if air is None else air["air"]
+
+    corrected = apply_kernel(subtract_air_block, sinogram, estimate)
+
+    options = {"width": width, "side": side, "method": method}
+    return label(ds, {SINOGRAM: corrected}, step="remove_air", **options)
+
+
+def _air(sinogram: xr.DataArray, width: int, side: Side, method: str) -> xr.DataArray:
+    edges = apply_kernel(
+        edge_mean_block,
+        sinogram,
+        core=["translation"],
+        out={},
+        dtype="float64",
+        width=width,
+        side=side,
+    )
+    sizes = {dim: edges.sizes[dim] for dim in ("angle", "channel")}
+    return apply_kernel(
+        air_model_block, gathered(edges), core=list(sizes), out=sizes, method=method
+    )
+
+
+def edge_mean_block(block: np.ndarray, *, width: int, side: Side) -> np.ndarray:
+    """Mean over the edge translations, (angle, translation, channel) -> (angle, channel)."""
+    return kernel.air_mean(*kernel.air_partial(block, width=width, side=side))
+
+
+def air_model_block(edges: np.ndarray, *, method: kernel.AirMethod) -> np.ndarray:
+    """Air of each projection and channel, (angle, channel) -> (angle, channel)."""
+    return kernel.air_model(edges, method=method)
+
+
+def subtract_air_block(block: np.ndarray, air: np.ndarray) -> np.ndarray:
+    """Subtract air, (angle, translation, channel), (angle, channel) -> the former."""
+    return kernel.subtract_air(block, air)
+
+
+def find_projection_scale(ds: xr.Dataset, *, reference: str = "max") -> xr.Dataset:
+    """Estimate the relative flux of each projection from its total counts.
+
+    Returns ``projection_scale ([z,] angle)``; 1 is the ``reference``: the brightest projection
+    (``"max"``), the ``"mean"`` or the ``"median"``. A projection without counts is NaN.
+    """
+    scale = _scale(require(ds, SINOGRAM, verb="find_projection_scale"), reference)
+
+    (scale,) = compute_arrays([scale], "find projection scale")
+
+    step = "find_projection_scale"
+    return label(xr.Dataset(), {PROJECTION_SCALE: scale}, step=step, reference=reference)
+
+
+def normalize_projections(
+    ds: xr.Dataset, scale: xr.Dataset | None = None, *, reference: str = "max"
+) -> xr.Dataset:
+    """Divide each projection by its total counts relative to the brightest one's.
+
+    In a parallel beam the total does not depend on the angle, as long as the sample stays in the
+    field of view and the air is removed; what varies is the flux. ``scale`` is what
+    `find_projection_scale` returned. A projection without counts becomes NaN and is left out of
+    the reconstruction.
+    """
+    sinogram = require(ds, SINOGRAM, verb="normalize_projections")
+
+    estimate = _scale(detached(sinogram), reference) if scale is None else scale["projection_scale"]
+
+    corrected = apply_kernel(divide_block, sinogram, estimate)
+
+    return label(ds, {SINOGRAM: corrected}, step="normalize_projections", reference=reference)
+
+
+def _scale(sinogram: xr.DataArray, reference: str) -> xr.DataArray:
+    totals = sinogram.where(np.isfinite(sinogram)).sum(("translation", "channel"), dtype="float64")
+    sizes = {"angle": totals.sizes["angle"]}
+    return apply_kernel(
+        scale_block, gathered(totals), core=["angle"], out=sizes, reference=reference
+    )
+
+
+def scale_block(totals: np.ndarray, *, reference: kernel.Reference) -> np.ndarray:
+    """Relative flux from total counts, (angle,) -> (angle,)."""
+    return kernel.projection_scale(totals, reference=reference)
+
+
+def divide_block(block: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Divide projections by their scale, (angle, translation, channel), (angle[, translation])."""
+    return kernel.divide_projections(block, scale)
+
+
+def normalize_monitor(ds: xr.Dataset) -> xr.Dataset:
+    """Divide every point by the incident flux measured with it, relative to the largest.
+
+    Needs ``monitor ([z,] angle, translation)``. Points whose monitor is zero, negative or NaN
+    become NaN.
+    """
+    sinogram = require(ds, SINOGRAM, verb="normalize_monitor")
+    monitor = require(ds, MONITOR, verb="normalize_monitor")
+
+    (flux,) = compute_arrays([monitor], "read the monitor")
+    relative = flux.copy(data=kernel.monitor_scale(flux.values))
+
+    corrected = apply_kernel(divide_block, sinogram, relative)
+
+    return label(ds, {SINOGRAM: corrected}, step="normalize_monitor")
+
+
+def flat_field(ds: xr.Dataset, *, width: int = 2, side: Side = "both") -> xr.Dataset:
+    """Turn transmitted intensity into absorbance, -log((I - dark) / (flat - dark)).
+
+    Uses ``flat`` and ``dark ([z,] translation, channel)`` where the scan has them. A scan without
+    flats is divided by its own edge: the mean of ``width`` translations at ``side``, which must lie
+    beside the sample. Samples with no transmission left become NaN. By the Beer-Lambert law.
+    """
+    sinogram = require(ds, SINOGRAM, verb="flat_field", whole=["translation"])
+
+    if "flat" in ds:
+        flat = require(ds, FLAT, verb="flat_field")
+        dark = require(ds, DARK, verb="flat_field") if "dark" in ds else xr.zeros_like(flat)
+        absorbance = apply_kernel(absorbance_block, sinogram, flat, dark)
+    else:
+        absorbance = apply_kernel(edge_absorbance_block, sinogram, width=width, side=side)
+
+    absorbance = absorbance.assign_attrs(units="1", long_name="absorbance")
+    return label(ds, {SINOGRAM: absorbance}, step="flat_field", width=width, side=side)
+
+
+def absorbance_block(block: np.ndarray, flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
+    """Absorbance by flats and darks, (angle, translation, channel) twice (translation, channel)."""
+    return kernel.absorbance(block, flat, dark)
+
+
+def edge_absorbance_block(block: np.ndarray, *, width: int, side: Side) -> np.ndarray:
+    """Absorbance by the edge of each projection, (angle, translation, channel)."""
+    return kernel.absorbance(block, kernel.flat_from_edges(block, width=width, side=side))
+
+
+def find_rotation_center(ds: xr.Dataset, *, method: str = "auto") -> xr.Dataset:
+    """Find the translation index onto which the rotation axis projects.
+
+    The channels (and slices) are summed, so the data are read once. Where the projections have been
+    aligned, their shifts are taken into account.
+
+    Parameters
+    ----------
+    ds
+        A scan with ``sinogram`` and ``angle``; any order of angles.
+    method
+        ``"mass"``: the center of mass follows a sine; ``"opposite"``: projections 180° apart are
+        mirror images; ``"fourier"``: the Fourier transform of a sinogram is empty outside a double
+        wedge (Vo et al., Optics Express 22, 19078 (2014)); ``"auto"``: chosen by the angles.
+
+    Returns
+    -------
+        ``rotation_center`` and ``rotation_center_error``, in translation steps (0-based), and the
+        curve ``score (candidate)`` to look at; its smallest value is the best.
+    """
+    image = _summed_image(ds, "find_rotation_center")
+    shifts = np.asarray(ds.get("projection_shift", xr.zeros_like(image.angle)), dtype=float)
+    aligned = centering.shift_rows(image.values, shifts)
+
+    found = centering.find_center(aligned, np.deg2rad(image.angle.values), method=method)
+
+    curve = xr.DataArray(found.scores, coords={"candidate": found.candidates}, dims="candidate")
+    error = xr.DataArray(found.error, attrs={"units": "1", "long_name": "standard error"})
+    result = xr.Dataset({"rotation_center_error": error, "score": curve})
+    center = {ROTATION_CENTER: xr.DataArray(found.center)}
+    return label(result, center, step="find_rotation_center", method=found.method)
+
+
+def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Dataset:
+    """Tell the geometry where the rotation axis projects; no data are resampled.
+
+    ``center`` is what `find_rotation_center` returned, or a translation index, 0-based and
+    fractional.
+    """
+    value = float(center["rotation_center"]) if isinstance(center, xr.Dataset) else float(center)
+    last = require(ds, SINOGRAM, verb="set_rotation_center").sizes["translation"] - 1
+    if not 0 <= value <= last:
+        raise SchemaError(
+            f"rotation_center {value:g} lies outside the translations, indices 0 to {last}."
+        )
+    about = {"units": ROTATION_CENTER.units, "long_name": ROTATION_CENTER.long_name}
+    ds = ds.assign_coords(rotation_center=xr.Variable((), value, about))
+    return record(ds, "set_rotation_center", center=value)
+
+
+def find_projection_shifts(ds: xr.Dataset) -> xr.Dataset:
+    """Find how far each projection is displaced across the beam.
+
+    The center of mass of a projection follows ``c + a cos θ + b sin θ``; what deviates from the
+    fitted curve is the shift. The sample must lie inside the field of view.
+
+    Returns
+    -------
+        ``projection_shift (angle)``, in translation steps, and the ``rotation_center`` c.
+    """
+    image = _summed_image(ds, "find_projection_shifts")
+
+    shifts, center = centering.projection_shifts(image.values, np.deg2rad(image.angle.values))
+
+    found = {
+        PROJECTION_SHIFT: xr.DataArray(shifts, dims="angle", coords={"angle": image.angle}),
+        ROTATION_CENTER: xr.DataArray(center),
+    }
+    return label(xr.Dataset(), found, step="find_projection_shifts")
+
+
+def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
+    """Tell the geometry how far each projection is displaced; no data are resampled.
+
+    ``shifts`` is what `find_projection_shifts` returned: its ``projection_shift (angle)``.
+    """
+    sinogram = require(ds, SINOGRAM, verb="align_projections")
+    # A dead projection has no shift, and is left out of the reconstruction anyway.
+    values = np.nan_to_num(np.asarray(shifts["projection_shift"], dtype=float))
+    if values.shape != (sinogram.sizes["angle"],):
+        raise SchemaError(
+            f"align_projections was given {values.size} shifts, but the scan has "
+            f"{sinogram.sizes['angle']} angles."
+        )
+    about = {"units": PROJECTION_SHIFT.units, "long_name": PROJECTION_SHIFT.long_name}
+    ds = ds.assign_coords(projection_shift=xr.Variable("angle", values, about))
+    return record(ds, "align_projections", largest=float(np.abs(values).max()))
+
+
+def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
+    sinogram = require(ds, SINOGRAM, verb=verb)
+    if "angle" not in ds.coords:
+        raise SchemaError(
+            f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."
+        )
+    others = [dim for dim in sinogram.dims if dim not in ("angle", "translation")]
+    total = sinogram.where(np.isfinite(sinogram)).mean(others, dtype="float64")
+    (image,) = compute_arrays([total], verb)
+    return image.transpose("angle", "translation")

@@ -1,0 +1,185 @@
+"""One reconstructed image per channel, all channels of a block at once."""
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask import plan
+from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, is_lazy, split_blocks
+from ndtomo_dask.coordinates import axis_variable
+from ndtomo_dask.errors import SchemaError, check_choice
+from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels import solvers
+from ndtomo_dask.kernels.filters import WINDOWS
+from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
+from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.schema import (
+    BRIDGED_SAMPLES,
+    MASK,
+    SINOGRAM,
+    VOLUME,
+    geometry_of,
+    label,
+    require,
+    step_of,
+)
+
+Method = Literal["fbp", "sirt", "cgls"]
+METHODS = ("fbp", "sirt", "cgls")
+ASSUMED = "no self-absorption; powder averaging; parallel beam"
+"""What a reconstruction takes for granted; it is stored with the volume."""
+
+
+def reconstruct(
+    ds: xr.Dataset,
+    *,
+    method: Method = "fbp",
+    backend: str = "auto",
+    filter: str = "ram-lak",  # noqa: A002  the field's word
+    iterations: int = 20,
+    nonnegative: bool = False,
+    allowed_mem: int | str | None = None,
+) -> xr.Dataset:
+    """Reconstruct every channel of a parallel-beam scan. Nothing is computed.
+
+    Each channel is an inverse problem A x = y of its own; channels share the geometry A and never
+    mix. The axis is at ``rotation_center`` and projections are displaced by ``projection_shift``,
+    where the scan has them: rays are shifted, data are not resampled. Projections that ``mask``
+    marks, or that have no finite sample, are left out; single samples that are not finite are
+    interpolated across the beam, and counted.
+
+    Parameters
+    ----------
+    ds
+        A scan with ``sinogram ([time, z,] angle, translation, channel)``, whole along ``angle``
+        and ``translation``.
+    method
+        ``"fbp"``: filtered back-projection; ``"sirt"`` for few or noisy projections; ``"cgls"``:
+        the same solution in fewer, less robust steps.
+    backend
+        Where each block runs: ``"cpu"``, ``"reference"``; ``"auto"`` is decided by the worker.
+    filter
+        Of ``"fbp"``: ``"ram-lak"``, ``"shepp-logan"``, ``"cosine"``, ``"hann"`` or ``"hamming"``.
+    iterations, nonnegative
+        Of the iterative methods; ``nonnegative`` is for ``"sirt"``.
+    allowed_mem
+        Bytes one task may hold, such as ``"2GB"``; blocks that would not fit are cut along the
+        channels. Default: what the connected workers have, else 1 GB.
+
+    Returns
+    -------
+        ``ds`` with ``volume ([time, z,] y, x, channel)`` in units of the sinogram per mm, and
+        ``bridged_samples (channel)``, the number of interpolated samples.
+
+    Raises
+    ------
+    SchemaError
+        There is no sinogram, it is split along angle or translation, or it has no angles.
+    PlanError
+        One channel alone does not fit ``allowed_mem``.
+
+    Examples
+    --------
+    >>> from ndtomo_dask import simulate_scan
+    >>> reconstruct(simulate_scan(size=32, angles=24, channels=8)).volume.sizes
+    Frozen({'y': 32, 'x': 32, 'channel': 8})
+    """
+    check_choice("method", method, METHODS)
+    check_choice("filter", filter, WINDOWS)
+    sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=["angle", "translation"])
+    sinogram, geometry = _without_masked(ds, sinogram, geometry_of(ds, verb="reconstruct"))
+
+    sizes = {str(dim): size for dim, size in sinogram.sizes.items()}
+    stored = block_of(sinogram) if is_lazy(sinogram) else None
+    planned = plan.reconstruct(
+        sizes,
+        sinogram.dtype.itemsize,
+        method=method,
+        block=stored,
+        allowed_mem=allowed_memory(allowed_mem),
+    )
+    sinogram = split_blocks(sinogram, dict(planned.block))
+
+    options = {"method": method, "backend": backend, "filter": filter}
+    options |= {} if method == "fbp" else {"iterations": iterations, "nonnegative": nonnegative}
+    step = step_of(ds, "translation")
+    volume = apply_kernel(
+        reconstruct_block, sinogram, core=["angle", "translation"],
+        out=dict(zip(("y", "x"), geometry.shape, strict=True)),
+        geometry=geometry, step=step, **options,
+    )  # fmt: skip
+    bridged = apply_kernel(
+        count_missing_block, sinogram, core=["angle", "translation"], out={}, dtype="int64"
+    )
+
+    ds = ds.assign_coords(_grid(geometry, step))
+    volume = volume.assign_attrs(
+        units=f"{sinogram.attrs.get('units', 'count')}/mm", assumed=ASSUMED
+    )
+    return label(ds, {VOLUME: volume, BRIDGED_SAMPLES: bridged}, step="reconstruct", **options)
+
+
+def _without_masked(
+    ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry
+) -> tuple[xr.DataArray, ParallelGeometry]:
+    if "mask" not in ds:
+        return sinogram, geometry
+    masked = np.asarray(require(ds, MASK, verb="reconstruct"), dtype=bool)
+    if masked.all():
+        raise SchemaError("reconstruct needs projections, but 'mask' marks every angle.")
+    return sinogram.isel(angle=~masked), geometry.select(~masked)
+
+
+def _grid(geometry: ParallelGeometry, step: float) -> dict[str, xr.Variable]:
+    return {
+        dim: axis_variable(dim, (np.arange(size) - (size - 1) / 2) * step)
+        for dim, size in zip(("y", "x"), geometry.shape, strict=True)
+    }
+
+
+def reconstruct_block(
+    sinogram: np.ndarray,
+    *,
+    geometry: ParallelGeometry,
+    step: float,
+    method: str,
+    backend: str,
+    **options: object,
+) -> np.ndarray:
+    """Reconstruct one block, (angle, translation, channel) -> (y, x, channel), per mm."""
+    finite = np.isfinite(sinogram)
+    if finite.all():
+        return _solve(sinogram, geometry, method, backend, options) / sinogram.dtype.type(step)
+    volume = np.full((*geometry.shape, sinogram.shape[2]), np.nan, dtype=sinogram.dtype)
+    for usable, channels in channels_by_projections(finite):
+        if usable.any():
+            some = np.ix_(usable, np.ones(sinogram.shape[1], dtype=bool), channels)
+            bridged = bridge_gaps(sinogram[some], finite[some])
+            volume[..., channels] = _solve(
+                bridged, geometry.select(usable), method, backend, options
+            )
+    return volume / sinogram.dtype.type(step)
+
+
+def count_missing_block(sinogram: np.ndarray) -> np.ndarray:
+    """Count samples that are not finite, (angle, translation, channel) -> (channel,)."""
+    return missing_samples(sinogram)
+
+
+def _solve(
+    sinogram: np.ndarray,
+    geometry: ParallelGeometry,
+    method: str,
+    backend: str,
+    options: dict[str, object],
+) -> np.ndarray:
+    A = load_projector(backend, geometry)
+    if method == "fbp":
+        return np.asarray(solvers.fbp(A, sinogram, filter_name=str(options["filter"])))
+    iterations = int(str(options["iterations"]))
+    if method == "cgls":
+        return np.asarray(solvers.cgls(A, sinogram, iterations=iterations))
+    return np.asarray(
+        solvers.sirt(A, sinogram, iterations=iterations, nonnegative=bool(options["nonnegative"]))
+    )
