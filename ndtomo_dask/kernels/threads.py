@@ -1,0 +1,43 @@
+"""Threads for compiled kernels, which release the GIL and split their work into pieces."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Piece = TypeVar("Piece")
+
+
+def thread_count() -> int:
+    """Threads that a kernel may use in this process.
+
+    ``OMP_NUM_THREADS`` decides where it is a positive number, because batch systems and Dask's
+    nannies set it to what they granted; else all cores that this process may run on.
+    """
+    granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if granted.isdecimal() and int(granted) > 0:
+        return int(granted)
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def run_threaded(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
+    """Call ``function`` once for each piece, on as many threads as `thread_count` grants.
+
+    Each piece must write a part of the output of its own, so that the result does not depend on
+    the number of threads. The first error of a piece is raised.
+
+    >>> squares = [0, 0, 0]
+    >>> run_threaded(lambda i: squares.__setitem__(i, i * i), range(3))
+    >>> squares
+    [0, 1, 4]
+    """
+    pieces = list(pieces)
+    threads = min(thread_count(), len(pieces))
+    if threads <= 1:
+        for piece in pieces:
+            function(piece)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(function, pieces):
+            pass
