@@ -54,7 +54,8 @@ def export(
         Any of the peak maps writes them all.
     format
         "ndtomo" (``.h5``, ``.hdf5``: float32 arrays in nDTomo's order and under its names),
-        "nexus" (``.nxs``: NXdata in the array's own dtype), "xy" (two columns: axis and intensity,
+        "nexus" (``.nxs``: NXdata in the array's own dtype, with the monitor and what else belongs
+        to the scan), "xy" (two columns: axis and intensity,
         averaged over everything else) or "png" (one image, rows downwards, NaN transparent).
     overwrite
         Whether a file of that name is replaced.

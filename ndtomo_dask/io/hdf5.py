@@ -142,6 +142,8 @@ def _unreadable(path: Path, reason: str) -> str:
 def describe(file: h5py.File, name: str) -> HDF5Array:
     """Return the dataset called ``name`` as an array that knows where it lies; nothing is read."""
     dataset = find_dataset(file, name)
+    if dataset.shape is None:
+        raise StoreError(f"{name!r} in {file.filename} is an empty dataset, without any shape.")
     _check_virtual(file, dataset)
     return HDF5Array(
         path=str(Path(file.filename).absolute()),

@@ -86,7 +86,7 @@ def open_mapped(
         found = [_read_axis(file, mapping[name], name, units) for name in AXES if name in mapping]
         order = _dimensions(file, array, kind, dims, found)
         sizes = dict(zip(order, array.shape, strict=True))
-        _refuse_empty(array, sizes)
+        _check_core(array, kind, sizes)
         companions = {
             name: _companion(file, str(mapping[name]), name, sizes, block_bytes)
             for name in (*FIELDS, *COMPANIONS)
@@ -156,7 +156,13 @@ def _dimensions(
     return settle(array.shape, words, lengths, kind, array.dataset)
 
 
-def _refuse_empty(array: HDF5Array, sizes: Mapping[str, int]) -> None:
+def _check_core(array: HDF5Array, kind: str, sizes: Mapping[str, int]) -> None:
+    missing = [dim for dim in VARIABLES[kind].dims if dim not in sizes and dim != CHANNEL]
+    if missing:
+        raise SchemaError(
+            f"a {kind} needs an axis {missing[0]!r}, but {array.dataset} {array.shape} has "
+            f"{', '.join(sizes) or 'no axes'} only."
+        )
     for dim, size in sizes.items():
         if size == 0:
             what = "projection angles" if dim == ANGLE else f"entries along {dim!r}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from ndtomo_dask.io.dimensions import KINDS, SPECTRAL_WORDS, dimension_of, is_angle
 from ndtomo_dask.io.hdf5 import open_file
-from ndtomo_dask.schema import CHANNEL, COORDINATES
+from ndtomo_dask.schema import CHANNEL, COORDINATES, VARIABLES
 
 BESIDE = {
     "wavelength": ("instrument/monochromator/wavelength", "instrument/beam/incident_wavelength"),
@@ -122,14 +122,15 @@ def _is_numeric(entry: object) -> bool:
 def find_default(path: str | Path) -> dict[str, str | float] | None:
     """Map the default plot of a NeXus file, or its first NXdata, as `open_mapped` wants it.
 
-    Returns None where the file has no such group. Data with an angle among their axes are a
+    Returns None where the file has no such group, or one of maps that `export` wrote. Data with an angle among their axes are a
     sinogram, other data a volume, an image or a spectrum by their number of dimensions.
     """
     with open_file(path) as file:
         for group in _candidates(file):
             signal = _signal(group)
             if signal is not None:
-                return _mapped(file, signal)
+                leaf = signal.name.rpartition("/")[2]
+                return None if leaf in set(VARIABLES) - set(KINDS) else _mapped(file, signal)
     return None
 
 

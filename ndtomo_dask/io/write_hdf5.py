@@ -145,7 +145,7 @@ def write_nexus(ds: xr.Dataset, name: str, path: Path) -> None:
     array = ds[name]
     with h5py.File(path, "w") as file:
         _write_attrs(file, ds)
-        file.attrs["default"] = "entry"
+        file.attrs.update({"NX_class": "NXroot", "default": "entry"})
         entry = _group(file, "entry", "NXentry", default="data")
         data = _group(entry, "data", "NXdata", signal=name)
         _write_signal(data, array)
@@ -230,7 +230,6 @@ def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
 def _write_attrs(file: h5py.File, ds: xr.Dataset) -> None:
     file.attrs["creator"] = f"ndtomo_dask {package_version()}"
     file.attrs.update(_plain(ds.attrs))
-    file.attrs["NX_class"] = "NXroot"
 
 
 def write_blocks(target: h5py.Dataset, array: xr.DataArray) -> None:
