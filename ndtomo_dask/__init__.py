@@ -15,13 +15,18 @@ from ndtomo_dask.correct import (
 )
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
+from ndtomo_dask.io import convert, export, open_scan, save
 from ndtomo_dask.query import image, spectrum
 from ndtomo_dask.reconstruct import reconstruct
+from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import simulate_scan
 
 __all__ = [
     "align_projections",
+    "connect",
+    "convert",
     "derive_axes",
+    "export",
     "find_air",
     "find_components",
     "find_projection_scale",
@@ -33,8 +38,10 @@ __all__ = [
     "map_components",
     "normalize_monitor",
     "normalize_projections",
+    "open_scan",
     "reconstruct",
     "remove_air",
+    "save",
     "set_rotation_center",
     "simulate_scan",
     "spectrum",

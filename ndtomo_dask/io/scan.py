@@ -1,0 +1,121 @@
+"""Opening whatever holds a scan, and turning it into a store."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from ndtomo_dask import plan
+from ndtomo_dask.apply import allowed_memory
+from ndtomo_dask.coordinates import derive_axes
+from ndtomo_dask.errors import OptionError, SchemaError, StoreError
+from ndtomo_dask.io.layout import open_store
+from ndtomo_dask.io.ndtomo import is_ndtomo, open_ndtomo
+from ndtomo_dask.io.nexus import open_mapped
+from ndtomo_dask.io.nxdata import find_default
+from ndtomo_dask.io.store import is_store, save
+from ndtomo_dask.schema import record
+
+TEXT_SUFFIXES = (".xy", ".asc")
+
+
+def open_scan(
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    group: str | None = None,
+    dims: Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+    kind: str | None = None,
+    allowed_mem: int | str | None = None,
+    **datasets: str | float,
+) -> xr.Dataset:
+    """Open a scan lazily: a Zarr store of ours, an nDTomo file, or any NeXus/HDF5 file.
+
+    Parameters
+    ----------
+    path
+        A store (folder), or an HDF5 file; ``.xy`` and ``.asc`` hold one spectrum.
+    layout
+        Of a store: ``"images"`` (default) for corrections and `reconstruct`, ``"spectra"`` for
+        `find_components` and `fit_peaks`. A file is read in the blocks that its own chunks allow.
+    group
+        Group inside a store.
+    dims
+        Dimensions of the main dataset, in the file's order, where its attributes and the lengths
+        of the axes do not settle them, such as ``("angle", "z", "translation")``.
+    units
+        Unit of an axis whose dataset has no ``units`` attribute, such as ``{"energy": "eV"}``.
+    kind
+        Of an nDTomo file: ``"volume"`` or ``"sinogram"``, where it does not tell.
+    allowed_mem
+        Bytes one task may hold; decides the blocks.
+    datasets
+        Which dataset is what, by the names of the data model: ``sinogram="entry/data/data"``,
+        ``angle="entry/data/theta"``, ``translation=…``, ``tth=…``, ``monitor=…``, ``flat=…``,
+        ``dark=…``, or ``volume=…``, ``energy=…``, ``x=…``, ``y=…``. Without any, the file's default
+        NXdata group is followed.
+
+    Raises
+    ------
+    StoreError
+        The file is missing, truncated, or has no such dataset.
+    SchemaError
+        An axis has another length than the data, or is not monotonic, or there are no angles.
+    """
+    path = Path(path)
+    block_bytes = min(plan.LARGEST_BLOCK, max(plan.MB, allowed_memory(allowed_mem) // 4))
+    if path.is_dir():
+        if datasets:
+            raise OptionError(
+                f"{path} is a store, whose variables have names: leave out {[*datasets]}."
+            )
+        return open_store(path, layout=layout or "images", group=group, allowed_mem=allowed_mem)
+    if datasets:
+        ds = open_mapped(path, datasets, dims=dims, units=units, block_bytes=block_bytes)
+    elif path.suffix in TEXT_SUFFIXES or is_ndtomo(path):
+        ds = open_ndtomo(path, kind=kind, block_bytes=block_bytes)
+    else:
+        ds = open_mapped(path, _default(path), dims=dims, units=units, block_bytes=block_bytes)
+    return record(derive_axes(ds), "open_scan", path=path.name, **datasets)
+
+
+def _default(path: Path) -> Mapping[str, str | float]:
+    found = find_default(path)
+    if found is None:
+        raise SchemaError(
+            f"{path} does not say which dataset is the scan. Name it: "
+            f"open_scan({path.name!r}, sinogram='entry/data/data', angle='entry/data/theta')."
+        )
+    return found
+
+
+def convert(
+    path: str | Path,
+    store: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    **options: object,
+) -> None:
+    """Copy a scan from a file into a Zarr store, at the speed of the disk and in bounded memory.
+
+    Sinograms are written by projection, in shards cut inside along the channels, so that the store
+    can then be opened in whole images. ``options`` are those of `open_scan`.
+    """
+    if is_store(Path(path)):
+        raise StoreError(f"{path} is a store already. Copy the folder.")
+    ds = open_scan(path, **options)  # type: ignore[arg-type]
+
+    save(by_projection(ds), store, resume=resume, overwrite=overwrite)
+
+
+def by_projection(ds: xr.Dataset) -> xr.Dataset:
+    """Give a sinogram the blocks in which it is stored: some angles, all else."""
+    if "sinogram" not in ds:
+        return ds
+    sinogram = ds["sinogram"]
+    sizes = {str(dim): size for dim, size in sinogram.sizes.items()}
+    return ds.assign(
+        sinogram=sinogram.chunk(plan.shard_of_projections(sizes, sinogram.dtype.itemsize))
+    )
