@@ -51,8 +51,7 @@ class HDF5Array:
                 return np.asarray(dataset[key])
             except OSError as error:
                 raise StoreError(
-                    f"{self.path}:{self.dataset} cannot be read at {key}: {error}. "
-                    f"The file may be damaged; copy it again from where it came."
+                    f"{self.path}:{self.dataset} cannot be read at {key}: {error}. {_cure(error)}"
                 ) from error
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
@@ -64,9 +63,10 @@ def lazy(array: HDF5Array, *, block_bytes: int = BLOCK_BYTES) -> da.Array:
     """Return the dataset as a Dask array that reads one block per task.
 
     A block is a whole number of the file's chunks, so that a compressed chunk is decompressed once.
-    An array of at most ``block_bytes`` is one block.
+    An array of at most ``block_bytes``, counted as float32 or wider, is one block.
     """
-    blocks = block_shape(array.shape, array.dtype.itemsize, array.chunks, block_bytes)
+    itemsize = max(array.dtype.itemsize, np.dtype(np.float32).itemsize)
+    blocks = block_shape(array.shape, itemsize, array.chunks, block_bytes)
     leaf = PurePosixPath(array.dataset).name
     return da.from_array(
         array,
@@ -115,6 +115,12 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
         raise StoreError(_unreadable(path, str(error))) from error
     with file:
         yield file
+
+
+def _cure(error: OSError) -> str:
+    if "not registered" in str(error) or "plugin" in str(error):
+        return "Its compression is one that hdf5plugin does not have; repack the file with gzip."
+    return "The file may be damaged; copy it again from where it came."
 
 
 def _neighbor(path: Path) -> str:

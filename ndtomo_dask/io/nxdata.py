@@ -17,6 +17,16 @@ BESIDE = {
 }
 """Where an entry keeps what belongs to its data, by the NeXus base classes."""
 
+EXCHANGE = {
+    "sinogram": "exchange/data",
+    "angle": "exchange/theta",
+    "flat": "exchange/data_white",
+    "dark": "exchange/data_dark",
+}
+"""Where the Data Exchange format of the APS keeps a scan (De Carlo et al. 2014)."""
+EXCHANGE_AXES = ("theta", "y", "x")
+"""Axes of every image stack in ``/exchange``, by that format, where no attribute names them."""
+
 EXTRA = "extra"
 """Group of an entry in which `export` keeps the rest of a scan under the data model's names."""
 
@@ -60,6 +70,8 @@ def axis_words(file: h5py.File, dataset: str, ndim: int) -> list[str]:
         words = _by_indices(group, words, ndim)
     if not any(words):
         words = _old_style(group, ndim)
+    if not any(words) and group.name == "/exchange" and ndim == len(EXCHANGE_AXES):
+        words = list(EXCHANGE_AXES)
     return ["" if word == "." else word for word in words]
 
 
@@ -122,8 +134,9 @@ def _is_numeric(entry: object) -> bool:
 def find_default(path: str | Path) -> dict[str, str | float] | None:
     """Map the default plot of a NeXus file, or its first NXdata, as `open_mapped` wants it.
 
-    Returns None where the file has no such group, or one of maps that `export` wrote. Data with an angle among their axes are a
-    sinogram, other data a volume, an image or a spectrum by their number of dimensions.
+    Returns None where the file has no such group, or one of maps that `export` wrote. Data with an
+    angle among their axes are a sinogram, other data a volume, an image or a spectrum by their
+    number of dimensions. Without NXdata, a Data Exchange file (``/exchange/data``) is followed.
     """
     with open_file(path) as file:
         for group in _candidates(file):
@@ -131,7 +144,8 @@ def find_default(path: str | Path) -> dict[str, str | float] | None:
             if signal is not None:
                 leaf = signal.name.rpartition("/")[2]
                 return None if leaf in set(VARIABLES) - set(KINDS) else _mapped(file, signal)
-    return None
+        found = {key: place for key, place in EXCHANGE.items() if _is_numeric(file.get(place))}
+    return dict(found) if "sinogram" in found else None
 
 
 def _candidates(file: h5py.File) -> Iterator[h5py.Group]:

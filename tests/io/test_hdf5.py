@@ -82,6 +82,24 @@ def test_a_small_array_is_one_block():
     assert block_shape((52, 7, 101), 4, (4, 7, 13), 2**20) == (52, 7, 101)
 
 
+def test_small_integers_are_counted_as_the_floats_they_become(tmp_path):
+    array = opened(write(tmp_path / "scan.h5", VALUES.astype(np.uint8)))
+    assert lazy(array, block_bytes=VALUES.size).chunksize == (1, 8, 10)
+
+
+def test_an_unknown_compression_is_named_as_the_cause(tmp_path):
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((10,))
+        properties.set_filter(60_000, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((10,))
+        dataset = h5py.h5d.create(file.id, b"data", h5py.h5t.NATIVE_INT32, space, properties)
+        dataset.write_direct_chunk((0,), bytes(40))
+    with pytest.raises(StoreError, match="compression is one that hdf5plugin does not have"):
+        lazy(opened(path, "data")).compute()
+
+
 def test_a_chunk_larger_than_a_block_is_the_block():
     assert block_shape((10, 1000, 1000), 4, (1, 1000, 1000), 1000) == (1, 1000, 1000)
 
