@@ -135,7 +135,7 @@ def _split_mask(xp: Any, sinogram: Array, mask: Array | None) -> tuple[Array, Ar
 
 def _reciprocal(xp: Any, sums: Array) -> Array:
     # A sum of rounding errors must not become a weight of a million.
-    zero = sums <= 1e-6 * xp.max(sums)
+    zero = sums <= 1e-6 * xp.max(sums, axis=(0, 1), keepdims=True)
     return xp.where(zero, xp.zeros_like(sums), 1 / xp.where(zero, xp.ones_like(sums), sums))
 
 

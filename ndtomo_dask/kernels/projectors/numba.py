@@ -2,8 +2,10 @@
 
 The work is cut into square tiles of pixels by lanes of channels. What a tile sees of the sinogram
 is first gathered into a small scratch, zero beside the detector, so that the inner loop has neither
-edges nor long strides; there, the weights of four angles at a time meet all lanes at once.
-A channel is summed in the same order whatever its neighbors, the lanes and the threads.
+edges nor long strides. There, weights meet all lanes at once, and a sum is loaded and stored once
+for several taps: a pixel for four angles, a sample for two lines of pixels. A channel is summed in
+the same order whatever its neighbors, the lanes and the threads. All compiled functions stand in
+this one file, because numba's cache notices a change only in the file of the outermost one.
 """
 
 import math
@@ -21,11 +23,13 @@ from ndtomo_dask.kernels.threads import run_threaded
 
 TILE = 32
 """Pixels along the edge of a tile: its lanes stay in the second cache, its weights in the first."""
+PITCH = TILE + 1
+"""Pixels from row to row of a gathered tile; a power of two would crowd a column in the cache."""
 WIDE, NARROW = 64, 16
 """Channels a pass; both multiples of a cache line, so that no channel is left to a scalar loop."""
 GROUP = 4
 """Angles that share one load and one store of a pixel when back-projecting."""
-STRIP = 16
+STRIP = 32
 """Angles that share one gathered tile when projecting."""
 SPAN = math.ceil(TILE * math.sqrt(2)) + 4
 """Sinogram samples that a tile can touch at any angle, with one to spare on either side."""
@@ -175,31 +179,87 @@ def _accumulate(
 
 
 @_compiled
-def _spread(
+def _locate_rays(
+    first: Index, weights: Block, slot: int, u: float, step: float, count: int, stride: int
+) -> None:
+    """Write which three pixels of a line each of ``count`` samples sees, and their weights.
+
+    The first pixel projects onto u, the next onto u + step; with 0.7 <= abs(step) <= 1, no more
+    than three lie within one sample. ``stride`` is the distance of two pixels in the scratch.
+    """
+    where = first[slot * SPAN : slot * SPAN + count]
+    weight = weights[3 * slot * SPAN : 3 * (slot + 1) * SPAN]
+    before, middle, after = weight[:SPAN], weight[SPAN : 2 * SPAN], weight[2 * SPAN :]
+    inverse = 1 / step
+    reach = abs(inverse)
+    for sample in range(count):
+        pixel = math.floor((sample - u) * inverse - reach) + 1
+        pixel = min(max(pixel, 0), TILE - 3)
+        offset = u + pixel * step - sample
+        where[sample] = pixel * stride
+        before[sample] = max(0.0, 1.0 - abs(offset))
+        middle[sample] = max(0.0, 1.0 - abs(offset + step))
+        after[sample] = max(0.0, 1.0 - abs(offset + 2 * step))
+
+
+@_compiled
+def _collect(
     taps: Block,
+    line: Block,
+    following: Block,
+    first: Index,
+    weights: Block,
+    count: int,
+    stride: int,
+    lanes: int,
+) -> None:
+    """Add two lines of pixels to the samples they fall on; a sum is loaded and stored once."""
+    wide, one, two = np.uint64(lanes), np.uint64(stride), np.uint64(2 * stride)
+    for sample in range(count):
+        i, j = first[sample], first[sample + SPAN]
+        a0, a1, a2 = weights[sample], weights[sample + SPAN], weights[sample + 2 * SPAN]
+        b0, b1, b2 = (
+            weights[sample + 3 * SPAN],
+            weights[sample + 4 * SPAN],
+            weights[sample + 5 * SPAN],
+        )
+        tap = np.uint64(sample) * wide
+        for lane in range(lanes):
+            k = np.uint64(lane)
+            total = taps[tap + k]
+            total = total + a0 * line[i + k]
+            total = total + a1 * line[i + one + k]
+            total = total + a2 * line[i + two + k]
+            total = total + b0 * following[j + k]
+            total = total + b1 * following[j + one + k]
+            total = total + b2 * following[j + two + k]
+            taps[tap + k] = total
+
+
+@_compiled
+def _back_project_tile(
     pixels: Block,
+    taps: Block,
     first: Index,
     low: Block,
     high: Block,
+    corners: Float64,
+    cos: Float64,
+    sin: Float64,
+    rows: int,
     columns: int,
-    slots: int,
     lanes: int,
 ) -> None:
-    """Add a row of pixels to some angles in turn: sums into one sample wait on each other."""
-    wide = np.uint64(lanes)
-    for column in range(columns):
-        pixel = np.uint64(column) * wide
-        for slot in range(slots):
-            place = slot * TILE + column
-            below = first[place]
-            above = below + wide
-            a, b = low[place], high[place]
-            for lane in range(lanes):
-                k = np.uint64(lane)
-                taps[below + k] += a * pixels[pixel + k]
-            for lane in range(lanes):
-                k = np.uint64(lane)
-                taps[above + k] += b * pixels[pixel + k]
+    """Add one group of angles to a tile; ``corners`` is where its first pixel falls in the taps."""
+    for row in range(rows):
+        for slot in range(cos.size):
+            u = corners[slot] - row * sin[slot]
+            _locate(first, low, high, slot, u, cos[slot], columns, lanes)
+        line = pixels[row * TILE * lanes : (row + 1) * TILE * lanes]
+        if lanes == WIDE:  # a constant trip count is unrolled whole
+            _accumulate(line, taps, first, low, high, columns, WIDE)
+        else:
+            _accumulate(line, taps, first, low, high, columns, NARROW)
 
 
 @_compiled
@@ -240,21 +300,53 @@ def _back_project_strip(
                 start = _first_sample(u, cos[a], sin[a], rows, columns)
                 corners[slot] = u - start
                 _gather(taps, slot, sinogram, a, start, channel, lanes)
-            for r in range(rows):
-                for slot in range(slots):
-                    a = group + slot
-                    u = corners[slot] - r * sin[a]
-                    _locate(first, low, high, slot, u, cos[a], columns, lanes)
-                line = pixels[r * TILE * lanes : (r + 1) * TILE * lanes]
-                if lanes == WIDE:  # a constant trip count is unrolled whole
-                    _accumulate(line, taps, first, low, high, columns, WIDE)
-                else:
-                    _accumulate(line, taps, first, low, high, columns, NARROW)
+            angles = slice(group, group + slots)
+            _back_project_tile(
+                pixels,
+                taps,
+                first,
+                low,
+                high,
+                corners,
+                cos[angles],
+                sin[angles],
+                rows,
+                columns,
+                lanes,
+            )
         for r in range(rows):
             for c in range(columns):
                 offset = (r * TILE + c) * lanes
                 for lane in range(count):
                     volume[row + r, column + c, channel + lane] = pixels[offset + lane]
+
+
+@_compiled
+def _project_tile(
+    taps: Block,
+    pixels: Block,
+    first: Index,
+    weights: Block,
+    u: float,
+    cos: float,
+    sin: float,
+    lanes: int,
+) -> None:
+    """Add a whole tile to the samples of one angle, by lines along its flatter axis."""
+    along, across = (cos, -sin) if abs(cos) >= abs(sin) else (-sin, cos)
+    stride, pitch = (lanes, PITCH * lanes) if abs(cos) >= abs(sin) else (PITCH * lanes, lanes)
+    for n in range(0, TILE, 2):
+        near = u + n * across
+        low = math.floor(min(near, near + across) + min(0.0, (TILE - 1) * along))
+        high = math.floor(max(near, near + across) + max(0.0, (TILE - 1) * along))
+        count = high - low + 2
+        _locate_rays(first, weights, 0, near - low, along, count, stride)
+        _locate_rays(first, weights, 1, near + across - low, along, count, stride)
+        seen, line, following = taps[low * lanes :], pixels[n * pitch :], pixels[(n + 1) * pitch :]
+        if lanes == WIDE:  # a constant trip count is unrolled whole
+            _collect(seen, line, following, first, weights, count, stride, WIDE)
+        else:
+            _collect(seen, line, following, first, weights, count, stride, NARROW)
 
 
 @_compiled
@@ -271,47 +363,29 @@ def _project_strip(
     """Fill some whole projections of the sinogram, for the channels of one pass."""
     height, width, channels = volume.shape
     count = min(lanes, channels - channel)
-    taps = _aligned(GROUP * SPAN * lanes, volume)
-    pixels = _aligned(TILE * TILE * lanes, volume)
-    first = np.zeros(GROUP * TILE, dtype=np.uint64)
-    low, high = _aligned(GROUP * TILE, volume), _aligned(GROUP * TILE, volume)
-    corners = np.zeros(GROUP)
-    starts = np.zeros(GROUP, dtype=np.int64)
-    stop = min(angle + STRIP, cos.size)
+    taps = _aligned(SPAN * lanes, volume)
+    pixels = _aligned(TILE * PITCH * lanes, volume)
+    first = np.zeros(2 * SPAN, dtype=np.uint64)
+    weights = _aligned(6 * SPAN, volume)
     for row, column in _tiles(height, width):
-        rows, columns = min(TILE, height - row), min(TILE, width - column)
         x, y = column - (width - 1) / 2, row - (height - 1) / 2
-        for r in range(rows):
-            for c in range(columns):
-                offset = (r * TILE + c) * lanes
+        if row + TILE > height or column + TILE > width:
+            pixels[:] = 0.0
+        for r in range(min(TILE, height - row)):
+            for c in range(min(TILE, width - column)):
+                offset = (r * PITCH + c) * lanes
+                pixel = pixels[offset : offset + count]
                 for lane in range(count):
-                    pixels[offset + lane] = volume[row + r, column + c, channel + lane]
-        for group in range(angle, stop, GROUP):
-            slots = min(GROUP, stop - group)
+                    pixel[lane] = volume[row + r, column + c, channel + lane]
+        for a in range(angle, min(angle + STRIP, cos.size)):
             taps[:] = 0.0
-            for slot in range(slots):
-                a = group + slot
-                u = origins[a] + x * cos[a] - y * sin[a]
-                starts[slot] = _first_sample(u, cos[a], sin[a], rows, columns)
-                corners[slot] = u - starts[slot]
-            for r in range(rows):
-                for slot in range(slots):
-                    a = group + slot
-                    u = corners[slot] - r * sin[a]
-                    _locate(first, low, high, slot, u, cos[a], columns, lanes)
-                line = pixels[r * TILE * lanes : (r + 1) * TILE * lanes]
-                if lanes == WIDE:  # a constant trip count is unrolled whole
-                    _spread(taps, line, first, low, high, columns, slots, WIDE)
-                else:
-                    _spread(taps, line, first, low, high, columns, slots, NARROW)
-            for slot in range(slots):
-                start = starts[slot]
-                for sample in range(max(0, -start), min(SPAN, sinogram.shape[1] - start)):
-                    offset = (slot * SPAN + sample) * lanes
-                    for lane in range(count):
-                        sinogram[group + slot, start + sample, channel + lane] += taps[
-                            offset + lane
-                        ]
+            u = origins[a] + x * cos[a] - y * sin[a]
+            start = _first_sample(u, cos[a], sin[a], TILE, TILE)
+            _project_tile(taps, pixels, first, weights, u - start, cos[a], sin[a], lanes)
+            for sample in range(max(0, -start), min(SPAN, sinogram.shape[1] - start)):
+                tap = taps[sample * lanes : sample * lanes + count]
+                for lane in range(count):
+                    sinogram[a, start + sample, channel + lane] += tap[lane]
 
 
 @_compiled
