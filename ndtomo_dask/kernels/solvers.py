@@ -75,7 +75,12 @@ def sirt(
     columns = _reciprocal(xp, A.T(valid))
     x = xp.zeros((*A.geometry.shape, *sinogram.shape[2:]), dtype=sinogram.dtype)
     for _ in range(iterations):
-        x = x + columns * A.T(rows * (sinogram - A(x)))
+        residual = A(x)  # a new array, so that the rest may happen in place
+        residual -= sinogram
+        residual *= rows
+        correction = A.T(residual)
+        correction *= columns
+        x -= correction
         if nonnegative:
             x = xp.where(x < 0, xp.zeros_like(x), x)  # keeps NaN, which a maximum may drop
     return x
@@ -105,19 +110,23 @@ def cgls(
     """
     _check_iterations(iterations)
     xp = array_namespace(sinogram)
-    residual, valid = _split_mask(xp, sinogram, mask)
+    measured, valid = _split_mask(xp, sinogram, mask)
+    residual = xp.asarray(measured, copy=True)
     gradient = A.T(residual)
     direction = gradient
     x = xp.zeros_like(gradient)
     power = _power(xp, gradient)
     for _ in range(iterations):
-        projected = valid * A(direction)
+        projected = A(direction)  # a new array, so that the rest may happen in place
+        projected *= valid
         step = xp.astype(_ratio(xp, power, _power(xp, projected)), x.dtype)
-        x = x + step * direction
-        residual = residual - step * projected
+        x += step * direction
+        projected *= step
+        residual -= projected
         gradient = A.T(residual)
         previous, power = power, _power(xp, gradient)
-        direction = gradient + xp.astype(_ratio(xp, power, previous), x.dtype) * direction
+        direction *= xp.astype(_ratio(xp, power, previous), x.dtype)
+        direction += gradient
     return x
 
 
