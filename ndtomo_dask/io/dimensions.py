@@ -197,6 +197,15 @@ def _ordered_choices(dims: tuple[str, ...], count: int) -> list[tuple[str, ...]]
     ]
 
 
+def refuse_constant(name: str, values: np.ndarray, *, where: str) -> None:
+    """Refuse an axis that has one value only; projection angles may repeat."""
+    if name != ANGLE and values.size > 1 and np.ptp(values) == 0:
+        raise SchemaError(
+            f"{where} has the one value {values[0]:g}, {values.size} times, so it does not say "
+            f"where the data lie. Map another dataset, or leave it out."
+        )
+
+
 def line_of(values: np.ndarray, *, where: str) -> np.ndarray:
     """Reduce positions given for every point to the one axis along which they vary.
 

@@ -16,6 +16,7 @@ import xarray as xr
 
 from ndtomo_dask.coordinates import axis_variable, derive_axes, in_unit
 from ndtomo_dask.errors import SchemaError, StoreError, check_choice
+from ndtomo_dask.io.dimensions import refuse_constant
 from ndtomo_dask.io.hdf5 import (
     BLOCK_BYTES,
     HDF5_SUFFIXES,
@@ -186,6 +187,7 @@ def _named_axes(entries: dict[str, h5py.Dataset]) -> dict[str, xr.Variable]:
 
 def _axis(key: str, entry: h5py.Dataset) -> xr.Variable:
     values = np.asarray(entry[()], dtype=np.float64)
+    refuse_constant(key, values, where=f"axis {entry.name[1:]!r} of {entry.file.filename}")
     unit, assumed = attribute_text(entry, "units"), {}
     if key == CHANNEL:
         assumed = {"assumed": f"{entry.name[1:]!r} is of unknown quantity"}
@@ -357,6 +359,7 @@ def _open_text(path: Path) -> xr.Dataset:
         raise StoreError(f"{path} is not a table of numbers: {error}.") from error
     if table.shape[1] < 2 or not table.shape[0]:
         raise StoreError(f"{path} has {table.shape[1]} columns; expected two: axis and intensity.")
+    refuse_constant(CHANNEL, table[:, 0], where=f"the first column of {path}")
     axis = axis_variable(CHANNEL, table[:, 0])
     axis.attrs["assumed"] = "the first column is of unknown quantity"
     return xr.Dataset(

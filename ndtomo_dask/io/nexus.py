@@ -12,7 +12,15 @@ import xarray as xr
 from ndtomo_dask import axes
 from ndtomo_dask.coordinates import axis_variable, derive_axes, in_unit
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.io.dimensions import KINDS, explicit, line_of, named, settle, subset
+from ndtomo_dask.io.dimensions import (
+    KINDS,
+    explicit,
+    line_of,
+    named,
+    refuse_constant,
+    settle,
+    subset,
+)
 from ndtomo_dask.io.hdf5 import BLOCK_BYTES, HDF5Array, describe, find_dataset, lazy, open_file
 from ndtomo_dask.io.nxdata import attribute_text, axis_words, find_default, siblings
 from ndtomo_dask.schema import ANGLE, CHANNEL, COORDINATES, TIME, VARIABLES
@@ -126,11 +134,7 @@ def _read_axis(file: h5py.File, place: str | float, name: str, units: Mapping[st
         raise SchemaError(f"axis {name!r} at {place!r} holds {dataset.dtype}, not numbers.")
     where = f"axis {name!r} at {place!r}"
     values = line_of(np.asarray(dataset[()], dtype=np.float64), where=where)
-    if name != ANGLE and values.size > 1 and np.ptp(values) == 0:
-        raise SchemaError(
-            f"{where} has the one value {values[0]:g}, {values.size} times, so it does not say "
-            f"where the data lie. Map another dataset, or leave it out."
-        )
+    refuse_constant(name, values, where=where)
     unit = units.get(name) or attribute_text(dataset, "units")
     return _Axis(name, in_unit(values, axis=name, given=unit))
 

@@ -140,6 +140,7 @@ def test_blocks_are_written_a_few_at_a_time_and_fill_whole_chunks(tmp_path, monk
         return original(*arrays)
 
     monkeypatch.setattr(write_hdf5.dask, "compute", compute)
+    monkeypatch.setattr(write_hdf5.os, "cpu_count", lambda: 16)
     monkeypatch.setattr(write_hdf5, "BATCH_BYTES", 2 * 4 * 4 * 2 * 4)
     data = da.map_blocks(block, chunks=((4,), (4,), (2,) * 20), dtype=np.float32,
                          meta=np.empty((0, 0, 0), np.float32))  # fmt: skip
@@ -214,11 +215,13 @@ def test_picture_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
 def test_nothing_is_overwritten_unasked(tmp_path, volume):
     path = export(volume, tmp_path / "v.h5")
     before = path.read_bytes()
+    (tmp_path / "link.h5").hardlink_to(path)
     with pytest.raises(StoreError, match=r"v\.h5 exists\. Pass overwrite=True to replace it"):
         export(volume * 2, path)
     assert path.read_bytes() == before
     export(volume * 2, path, overwrite=True)
     np.testing.assert_array_equal(open_ndtomo(path).volume, volume.volume * 2)
+    assert (tmp_path / "link.h5").read_bytes() == before  # replaced whole, never written into
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, volume):

@@ -113,6 +113,12 @@ def test_angles_along_the_first_axis_are_found_by_their_length(tmp_path, cube):
     np.testing.assert_array_equal(ds.sinogram, cube)
 
 
+def test_a_square_sinogram_has_its_angles_second(tmp_path, rng):
+    data = rng.random((9, 9, CHANNELS)).astype(np.float32)
+    ds = open_ndtomo(write(tmp_path / "s.h5", data=data, q=Q, angle=np.arange(9) * 20.0))
+    np.testing.assert_array_equal(ds.sinogram, data.transpose(1, 0, 2))
+
+
 def test_channel_first_sinogram(tmp_path, cube):
     data = cube.transpose(2, 0, 1)
     ds = open_ndtomo(write(tmp_path / "s.h5", data=data, q=Q, angle=np.arange(12) * 15.0))
@@ -211,6 +217,7 @@ def test_two_columns_are_a_spectrum(tmp_path, suffix):
     [
         ("1 a\n", StoreError, "is not a table of numbers"),
         ("1\n2\n", StoreError, "has 1 columns; expected two"),
+        ("1 5\n1 6\n", SchemaError, "has the one value 1, 2 times"),
         ("1 5\n2 5\n2 5\n", SchemaError, "axis 'channel' is not monotonic"),
     ],
 )
@@ -226,6 +233,7 @@ def test_other_text_is_refused(tmp_path, text, error, words):
     [
         ({"q": np.arange(5.0)}, r"axis 'q' of .* has 5 values, but no axis of 'data'"),
         ({"q": np.array([1.0, 2, 3, 2, 5, 6, 7])}, "axis 'q' is not monotonic: value 2 at index 3"),
+        ({"q": np.ones(7)}, "axis 'q' of .* has the one value 1, 7 times"),
         ({"angle": np.arange(5.0)}, "axis 'angle' of .* has 5 values, but no axis of 'data'"),
     ],
 )
