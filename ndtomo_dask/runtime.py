@@ -27,6 +27,8 @@ _SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,
 }
 """Patience with a busy file system; and no block is read before a worker is free to use it."""
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
+"""Make glibc hand freed blocks back to the system: a worker's memory is then what it uses."""
 _POLL = 0.2
 
 
@@ -115,7 +117,7 @@ def _start_local(
     layout = plan.worker_layout(CPU_COUNT, MEMORY_LIMIT, workers=workers, limit=limit)
     kernel_threads = str(threads or layout.threads)
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    environment = dict.fromkeys(limits, kernel_threads)
+    environment = {**dict.fromkeys(limits, kernel_threads), **_ALLOCATOR}
     with dask.config.set({**_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}):
         cluster = LocalCluster(
             n_workers=layout.workers,

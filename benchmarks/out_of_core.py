@@ -1,0 +1,224 @@
+"""A scan larger than the memory of its workers, from raw counts to component maps.
+
+``python -m benchmarks.out_of_core --size 8GB`` simulates a scan, stores it by projections,
+corrects, reconstructs and stores it, reads it back by pixels, finds PCA and NMF components and
+maps them: on two workers of 1 GB each. It prints what every stage took, and what its workers held
+at their worst moment beside what was planned. The exit code is 1 if a worker spilled, paused,
+restarted or passed its limit.
+"""
+
+import argparse
+import math
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+import ndtomo_dask as nd
+from benchmarks.sizes import Size
+from benchmarks.watch import WorkerWatch
+from ndtomo_dask import plan
+from ndtomo_dask.apply import allowed_memory, block_of
+
+COMPONENTS = 6
+RAW, RESULT = "raw.zarr", "result.zarr"
+
+
+@dataclass
+class Stage:
+    """What one stage took."""
+
+    name: str
+    planned: int
+    """Bytes that one task was to hold, beside a worker's own; 0 where there is no plan."""
+    seconds: float = 0.0
+    peak: int = 0
+    """Most resident memory of any worker, in bytes."""
+    read: int = 0
+    written: int = 0
+
+
+@dataclass
+class Report:
+    """All stages, and what went wrong."""
+
+    limit: int
+    stages: list[Stage] = field(default_factory=list)
+    spilled: int = 0
+    paused: int = 0
+    restarted: int = 0
+
+    @property
+    def peak(self) -> int:
+        return max(stage.peak for stage in self.stages)
+
+    @property
+    def failures(self) -> list[str]:
+        found = {
+            f"spilled {plan.human(self.spilled)}": self.spilled,
+            f"paused {self.paused} times": self.paused,
+            f"restarted {self.restarted} times": self.restarted,
+            f"a worker held {plan.human(self.peak)} of {plan.human(self.limit)}":
+                self.peak > self.limit,
+        }  # fmt: skip
+        return [words for words, happened in found.items() if happened]
+
+
+def scan_size(nbytes: int, *, size: int, angles: int, channels: int) -> Size:
+    """Give the scan as many slices as make it at least ``nbytes`` large."""
+    one = Size("out of core", size, angles, channels)
+    return Size(one.name, size, angles, channels, slices=max(1, math.ceil(nbytes / one.nbytes)))
+
+
+def run(scan: Size, folder: Path, *, workers: int, memory: str) -> Report:
+    """Process a simulated scan from end to end; return what it took."""
+    with nd.connect("local", workers=workers, memory=memory, scratch=str(folder)) as client:
+        watch = WorkerWatch(client)
+        report = Report(plan.parse_bytes(memory))
+        try:
+            _simulate(scan, folder, watch, report)
+            _reconstruct(folder, watch, report)
+            _find_components(folder, watch, report)
+        finally:
+            report.spilled, report.paused, report.restarted = watch.incidents()
+            client.cluster.close()
+    return report
+
+
+@contextmanager
+def _stage(name: str, watch: WorkerWatch, report: Report, planned: int = 0) -> Iterator[None]:
+    stage = Stage(name, planned)
+    report.stages.append(stage)
+    before, start = watch.begin(), time.perf_counter()
+    try:
+        yield
+    finally:
+        stage.seconds = time.perf_counter() - start
+        stage.peak, stage.read, stage.written = watch.end(before)
+        print(_row(stage), flush=True)
+
+
+def _simulate(scan: Size, folder: Path, watch: WorkerWatch, report: Report) -> None:
+    with _stage("simulate, save by projections", watch, report):
+        ds = nd.simulate_scan(**scan.options, counts=200.0)
+        nd.save(ds[["sinogram"]], folder / RAW)
+
+
+def _reconstruct(folder: Path, watch: WorkerWatch, report: Report) -> None:
+    ds = nd.open_scan(folder / RAW, layout="images")
+    planned = _planned_correction(ds.sinogram)
+    with _stage("find air", watch, report, planned):
+        ds = nd.remove_air(ds, nd.find_air(ds))
+    with _stage("find flux", watch, report, planned):
+        ds = nd.normalize_projections(ds, nd.find_projection_scale(ds))
+    with _stage("find rotation center", watch, report, planned):
+        ds = nd.set_rotation_center(ds, nd.find_rotation_center(ds))
+    with _stage("correct, reconstruct, save", watch, report, _planned_fbp(ds.sinogram)):
+        nd.save(nd.reconstruct(ds)[["volume"]], folder / RESULT)
+
+
+def _find_components(folder: Path, watch: WorkerWatch, report: Report) -> None:
+    ds = nd.open_scan(folder / RESULT, layout="spectra")
+    planned = _planned_components(ds.volume)
+    with _stage("find PCA components", watch, report, planned):
+        nd.find_components(ds, method="pca", components=COMPONENTS)
+    with _stage("find NMF components", watch, report, planned):
+        found = nd.find_components(ds, method="nmf", components=COMPONENTS)
+    with _stage("map components, save", watch, report, planned):
+        mapped = nd.map_components(ds, found)
+        nd.save(mapped[["component_map", "component_spectrum"]], folder / RESULT)
+
+
+def _sizes(array: xr.DataArray) -> dict[str, int]:
+    return {str(dim): size for dim, size in array.sizes.items()}
+
+
+def _planned_correction(array: xr.DataArray) -> int:
+    made = plan.correct(
+        "find", _sizes(array), block_of(array), array.dtype.itemsize,
+        allowed_mem=allowed_memory(None),
+    )  # fmt: skip
+    return made.projected_mem
+
+
+def _planned_fbp(array: xr.DataArray) -> int:
+    made = plan.reconstruct(
+        _sizes(array), array.dtype.itemsize, method="fbp", block=block_of(array),
+        allowed_mem=allowed_memory(None),
+    )  # fmt: skip
+    return made.projected_mem
+
+
+def _planned_components(array: xr.DataArray) -> int:
+    made = plan.find_components(
+        _sizes(array), array.dtype.itemsize, components=COMPONENTS, passes=1,
+        block=block_of(array), allowed_mem=allowed_memory(None),
+    )  # fmt: skip
+    return made.projected_mem
+
+
+HEADER = (
+    f"{'stage':<30} {'time':>8} {'peak':>8} {'planned':>8} {'read':>8} {'written':>8} {'speed':>10}"
+)
+
+
+def _row(stage: Stage) -> str:
+    planned = plan.human(plan.RESERVED_MEM + stage.planned) if stage.planned else "-"
+    speed = (stage.read + stage.written) / stage.seconds / plan.MB
+    return (
+        f"{stage.name:<30} {stage.seconds:>6.1f} s {plan.human(stage.peak):>8} {planned:>8} "
+        f"{plan.human(stage.read):>8} {plan.human(stage.written):>8} {speed:>5.0f} MB/s"
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> Any:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.out_of_core",
+        description="From raw counts to component maps on two workers smaller than the scan.",
+    )
+    parser.add_argument("--size", default="8GB", help="of the raw scan, at least (8GB)")
+    parser.add_argument("--pixels", type=int, default=256, help="translations (256)")
+    parser.add_argument("--angles", type=int, default=256, help="projections (256)")
+    parser.add_argument("--channels", type=int, default=1024, help="channels (1024)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
+    parser.add_argument("--memory", default="1GB", help="limit of each worker (1GB)")
+    parser.add_argument("--folder", type=Path, help="where the stores go (a temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="keep the stores")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark, print its table, and return its exit code."""
+    given = _parse(arguments)
+    scan = scan_size(
+        plan.parse_bytes(given.size),
+        size=given.pixels,
+        angles=given.angles,
+        channels=given.channels,
+    )
+    folder = Path(tempfile.mkdtemp(prefix="out_of_core_", dir=given.folder))
+    print(f"{plan.human(scan.nbytes)} raw: {scan.options}; {given.workers} × {given.memory}")
+    print("peak: most resident memory of any worker; planned: a task's, and a worker's own")
+    print(HEADER, flush=True)
+    try:
+        report = run(scan, folder, workers=given.workers, memory=given.memory)
+    finally:
+        if not given.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    seconds = sum(stage.seconds for stage in report.stages)
+    print(f"in all {seconds:.1f} s; peak {plan.human(report.peak)} of {plan.human(report.limit)}")
+    print(
+        "FAILED: " + "; ".join(report.failures) if report.failures else "no spill, pause, restart"
+    )
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
