@@ -8,6 +8,7 @@ numbers are the same.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import compress
 from typing import Any
 
 import dask
@@ -44,17 +45,20 @@ def block_of(array: xr.DataArray) -> dict[str, int]:
 
 
 def split_blocks(array: xr.DataArray, block: Mapping[str, int]) -> xr.DataArray:
-    """Cut blocks that are larger than ``block`` into even pieces; never merge or move any."""
+    """Cut blocks that are larger than ``block`` into pieces; never merge or move any.
+
+    The pieces of a dimension have one size, so that equal blocks stay equal: a store needs that.
+    """
     cut = {}
     for dim, chunks in array.chunksizes.items():
         largest = block.get(str(dim), max(chunks))
         if max(chunks) > largest:
-            cut[dim] = tuple(piece for size in chunks for piece in _pieces(size, largest))
+            piece = plan.even(max(chunks), largest)
+            cut[dim] = tuple(part for size in chunks for part in _pieces(size, piece))
     return array.chunk(cut) if cut else array
 
 
-def _pieces(size: int, largest: int) -> list[int]:
-    piece = plan.even(size, largest)
+def _pieces(size: int, piece: int) -> list[int]:
     return [min(piece, size - start) for start in range(0, size, piece)]
 
 
@@ -96,8 +100,9 @@ def apply_kernel(
     out_dims = _replace(dims, core, list(out))
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
+    beside = tuple(other.transpose(*(dim for dim in dims if dim in other.dims)) for other in beside)
     frames = tuple(dim for dim in dims if dim in LEADING)
-    framed = tuple(sum(dim in other.dims for dim in frames) for other in (array, *beside))
+    framed = tuple(tuple(dim in other.dims for dim in frames) for other in (array, *beside))
     options |= {"kernel": kernel, "framed": framed}
     data: Any
     if is_lazy(array):
@@ -154,15 +159,19 @@ def _map_blocks(
 
 
 def _each_frame(
-    *blocks: np.ndarray, kernel: Callable[..., Any], framed: Sequence[int], **options: Any
+    *blocks: np.ndarray,
+    kernel: Callable[..., Any],
+    framed: Sequence[Sequence[bool]],
+    **options: Any,
 ) -> np.ndarray:
     """Call a kernel once per slice or frame, so that kernels need not know of these dimensions."""
-    frames = blocks[0].shape[: framed[0]]
-    if not framed[0]:
+    frames = blocks[0].shape[: len(framed[0])]
+    if not frames:
         return np.asarray(kernel(*blocks, **options))
     results = [
         kernel(
-            *(_frame(block, index, n) for block, n in zip(blocks, framed, strict=True)), **options
+            *(_frame(block, index, has) for block, has in zip(blocks, framed, strict=True)),
+            **options,
         )
         for index in np.ndindex(*frames)
     ]
@@ -170,8 +179,8 @@ def _each_frame(
     return stacked.reshape(frames + np.shape(results[0]))
 
 
-def _frame(block: np.ndarray, index: tuple[int, ...], count: int) -> np.ndarray:
-    return np.asarray(block[index] if count == len(index) else block[index[len(index) - count :]])
+def _frame(block: np.ndarray, index: tuple[int, ...], has: Sequence[bool]) -> np.ndarray:
+    return np.asarray(block[tuple(compress(index, has))])
 
 
 def gathered(array: xr.DataArray) -> xr.DataArray:

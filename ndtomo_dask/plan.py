@@ -67,10 +67,11 @@ class Plan:
     def checked(self, hint: str = "") -> "Plan":
         """Return the plan, or refuse it if a task would not fit."""
         if self.projected_mem > self.allowed_mem:
+            enough = human(self.projected_mem * 21 // 20)
             raise PlanError(
                 f"{self.step} would hold {human(self.projected_mem)} in one task, but "
                 f"allowed_mem is {human(self.allowed_mem)}. "
-                f"{hint or f'Pass allowed_mem={human(self.projected_mem)!r} or more.'}"
+                f"{hint or f'Pass allowed_mem={enough!r} or more.'}"
             )
         return self
 
@@ -102,7 +103,7 @@ def parse_bytes(size: int | str) -> int:
     >>> parse_bytes("1.5 GB")
     1500000000
     """
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", str(size))
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*", str(size))
     unit = match.group(2).upper() if match else ""
     if match is None or unit not in _UNITS:
         raise OptionError(f"{size!r} is not a size in bytes. Write it as '2GB' or '512MiB'.")
@@ -158,6 +159,28 @@ def even(size: int, largest: int) -> int:
     return ceil(size / ceil(size / max(1, largest)))
 
 
+def divisor(size: int, wanted: int) -> int:
+    """Cut ``size`` into equal pieces without a rest, about ``wanted`` long.
+
+    That is the divisor of ``size`` nearest to ``wanted`` by ratio; a prime has only itself.
+
+    >>> divisor(64, 20), divisor(101, 20)
+    (16, 101)
+    """
+    pieces = _divisors(size)
+    return min(pieces, key=lambda piece: max(piece, wanted) / min(piece, wanted))
+
+
+def _divisors(size: int) -> list[int]:
+    return [piece for piece in range(1, size + 1) if size % piece == 0]
+
+
+def _cut(size: int, largest: int) -> int:
+    """Cut a stored block into pieces that fit: without a rest, unless they would be tiny."""
+    piece = max(piece for piece in _divisors(size) if piece <= max(1, largest))
+    return piece if 2 * piece >= largest else even(size, largest)
+
+
 def shard_of_projections(sizes: Mapping[str, int], itemsize: int) -> dict[str, int]:
     """Block of a raw sinogram: one frame, some angles, all translations, all channels."""
     row = sizes["translation"] * sizes["channel"] * itemsize
@@ -201,7 +224,7 @@ def image_block(
     per_channel = image * _HELD[method][0] + volume * (_HELD[method][1] + 2)
     fit = max(0, allowed_mem - READ_BUFFERS) // per_channel
     largest = min(fit, LARGEST_BLOCK // max(image, volume), ceil(sizes["channel"] / LEAST_TASKS))
-    channels = _round_down(max(1, largest), multiple, fit)
+    channels = _round_down(max(1, largest), min(multiple, sizes["channel"]), fit)
     lead = {dim: 1 for dim in sizes if dim in ("time", "z")}
     return {**lead, **{dim: sizes[dim] for dim in sizes if dim not in lead}, "channel": channels}
 
@@ -272,16 +295,22 @@ def reconstruct(
     image, volume = _image_bytes(sizes, itemsize)
     sinograms, volumes = _HELD[method]
     per_channel = image * sinograms + volume * (volumes + 2)
-    if per_channel * block["channel"] + READ_BUFFERS > allowed_mem:
-        block["channel"] = even(block["channel"], fitting["channel"])
-    lead = prod(block.get(dim, 1) for dim in ("time", "z"))
-    channels = block["channel"] * lead
+    if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
+        block |= {dim: 1 for dim in block if dim in ("time", "z")}
+    if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
+        block["channel"] = _cut(block["channel"], fitting["channel"])
+    channels = _channels(block)
     frames = prod(sizes.get(dim, 1) for dim in ("time", "z")) * sizes["channel"]
     scratch = ((sinograms - 1) * image + (volumes - 1 + 2) * volume) * channels + READ_BUFFERS
     plan = Plan(f"reconstruct ({method})", tuple(block.items()), blocks_of(sizes, block),
                 image * channels, scratch, volume * channels,
                 frames * image, frames * volume, allowed_mem)  # fmt: skip
     return plan.checked()
+
+
+def _channels(block: Mapping[str, int]) -> int:
+    """Count the channels of all slices and frames of a block."""
+    return prod(block.get(dim, 1) for dim in ("time", "z", "channel"))
 
 
 def find_components(
@@ -311,3 +340,18 @@ def per_pixel(
                 pixels * values * 8, everywhere * sizes["channel"] * itemsize,
                 everywhere * values * itemsize, allowed_mem)  # fmt: skip
     return plan.checked("Reopen the store with layout='spectra' and this allowed_mem.")
+
+
+def save(
+    step: str,
+    sizes: Mapping[str, int],
+    block: Mapping[str, int],
+    itemsize: int,
+    *,
+    allowed_mem: int,
+) -> Plan:
+    """Plan the writing of blocks as shards: the block, its padded copy and its encoded bytes."""
+    held = prod(block.values()) * itemsize
+    total = prod(sizes.values()) * itemsize
+    return Plan(step, tuple(block.items()), blocks_of(sizes, block), held, 2 * held, 0,
+                0, total, allowed_mem)  # fmt: skip

@@ -82,7 +82,7 @@ def reconstruct(
     Examples
     --------
     >>> from ndtomo_dask import simulate_scan
-    >>> reconstruct(simulate_scan(size=32, angles=24, channels=8)).volume.sizes
+    >>> reconstruct(simulate_scan(size=32, angles=24, channels=8).load()).volume.sizes
     Frozen({'y': 32, 'x': 32, 'channel': 8})
     """
     check_choice("method", method, METHODS)

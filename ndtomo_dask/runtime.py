@@ -36,6 +36,7 @@ _ALLOCATOR = {
 `benchmarks.out_of_core`: a peak of 490 MB instead of 700; lower thresholds cost time in the kernel.
 """
 _POLL = 0.2
+_ANY_PORT = "127.0.0.1:0"
 
 
 def connect(
@@ -66,7 +67,7 @@ def connect(
     scratch
         Folder to which workers may spill.
     dashboard
-        Address of the dashboard, such as ``":8787"``; default: none.
+        Address of the dashboard, such as ``":8787"``; default: any free port.
 
     Returns
     -------
@@ -131,7 +132,7 @@ def _start_local(
             processes=True,
             memory_limit=layout.memory,
             local_directory=scratch,
-            dashboard_address=dashboard,
+            dashboard_address=dashboard or _ANY_PORT,
             env=environment,
         )
         client = Client(cluster)

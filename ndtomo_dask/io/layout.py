@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask.base import tokenize
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory
@@ -89,7 +90,18 @@ def _lazy(path: Path, array: xr.DataArray, layout: str, allowed_mem: int) -> da.
     block = _block(sizes, inner, shard, array.dtype.itemsize, layout, allowed_mem)
     stamp = str((path / "zarr.json").stat().st_mtime_ns)
     source = StoredArray(str(path.resolve()), array.shape, array.dtype, stamp)
-    return da.from_array(source, chunks=tuple(block[dim] for dim in sizes), asarray=False)
+    chunks = tuple(block[dim] for dim in sizes)
+    name = f"{_read_name(path)}-{tokenize(source, chunks)}"
+    return da.from_array(source, chunks=chunks, asarray=False, name=name)
+
+
+def _read_name(path: Path) -> str:
+    return f"read-{tokenize(str(path.resolve()))}"
+
+
+def reads(data: da.Array, path: Path) -> bool:
+    """Tell whether the graph of an array reads the stored array at ``path``."""
+    return any(layer.startswith(_read_name(path)) for layer in data.dask.layers)
 
 
 def _block(

@@ -6,7 +6,8 @@ will cut. So a shard's presence is the record that its block is done, and `save`
 computes only the blocks whose shards are missing or damaged.
 """
 
-from collections.abc import Hashable
+import shutil
+from collections.abc import Hashable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,46 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from ndtomo_dask import plan
 from ndtomo_dask.apply import block_of, compute, is_lazy
 from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.layout import reads
 from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
 
 COMPRESSORS = (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec())
 """Measured on Poisson counts: 5 times smaller, 0.8 GB/s written and read on two cores."""
 DIGEST = "ndtomo_digest"
+FOUND_GROUP = "found"
+"""Group of a store in which a recipe keeps what its ``find_`` verbs returned."""
 
 
 def is_store(path: Path) -> bool:
     """Tell whether a path holds a Zarr v3 group."""
     return (path / "zarr.json").is_file()
+
+
+def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Make an empty store, unless there is one, with attributes and a place for estimates."""
+    if not is_store(path):
+        zarr.open_group(path / FOUND_GROUP, mode="a")
+        zarr.open_group(path, mode="a", attributes=dict(attributes))
+
+
+def store_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a store; none if it is not one."""
+    return dict(zarr.open_group(path, mode="r").attrs) if is_store(path) else {}
+
+
+def stored_variables(path: Path) -> set[str]:
+    """Return the names of all arrays and groups in a store."""
+    return {entry.name for entry in path.iterdir() if is_store(entry)} if path.is_dir() else set()
+
+
+def remove_store(path: Path) -> None:
+    """Delete a store, its metadata first, so that half a store is never taken for one."""
+    if not path.exists():
+        return
+    if not is_store(path) and any(path.iterdir()):
+        raise StoreError(f"{path} is not a store, so it is not removed. Remove it yourself.")
+    (path / "zarr.json").unlink(missing_ok=True)
+    shutil.rmtree(path)
 
 
 def save(
@@ -72,6 +103,8 @@ def save(
     _check_axes(ds, target)
 
     blocked = ds.assign({name: _in_blocks(array) for name, array in ds.data_vars.items()})
+    _check_blocks(blocked.drop_vars(fresh), target)
+    _remove_replaced(ds[fresh], target)
     _write_template(blocked, Path(path), group, {name: digests[name] for name in fresh})
 
     tasks = [task for name in blocked.data_vars for task in _missing(blocked[name], target)]
@@ -79,13 +112,17 @@ def save(
 
 
 def digest(array: xr.DataArray, ds: xr.Dataset) -> str:
-    """Hash what decides a variable's values: its source, its steps, its shape and its labels."""
+    """Hash what decides a variable's values: its source, its steps, its shape and its labels.
+
+    Data without a source are known by the name of their graph, which follows from their content.
+    """
     content = blake2b(digest_size=16)
-    history = ds.attrs.get("history") or getattr(array.data, "name", None)
-    described = (array.name, array.dims, array.shape, str(array.dtype), ds.attrs.get("source"))
-    content.update(repr((*described, history)).encode())
+    origin = ds.attrs.get("source") or getattr(array.data, "name", None)
+    described = (array.name, array.dims, array.shape, str(array.dtype), origin)
+    content.update(repr((*described, ds.attrs.get("history"))).encode())
     for name in sorted(map(str, array.coords)):
-        content.update(np.asarray(array.coords[name]).tobytes())
+        labels = np.asarray(array.coords[name])
+        content.update(repr(labels.tolist()).encode() if labels.dtype.hasobject else labels.tobytes())
     if not is_lazy(array):
         content.update(np.ascontiguousarray(array.values).tobytes())
     return content.hexdigest()
@@ -124,6 +161,33 @@ def _check_axes(ds: xr.Dataset, target: Path) -> None:
                 f"{target} has another {name!r} axis than these variables. Save them to another "
                 f"store, or to a group=... of this one."
             )
+
+
+def _check_blocks(begun: xr.Dataset, target: Path) -> None:
+    """Refuse to resume a variable in other blocks than its shards are."""
+    for name, array in begun.data_vars.items():
+        stored = zarr.open_array(target / str(name), mode="r")
+        if array.ndim and stored.shards != _encoding(array)["shards"]:
+            raise StoreError(
+                f"{target} has a {name!r} begun in blocks of {stored.shards}, but now they are of "
+                f"{tuple(block_of(array).values())}. Open the input with the allowed_mem and the "
+                f"layout of the interrupted run, or pass overwrite=True."
+            )
+
+
+def _remove_replaced(fresh: xr.Dataset, target: Path) -> None:
+    """Delete the variables that are written anew, unless they are what is read."""
+    for name in fresh.data_vars:
+        path = target / str(name)
+        for array in fresh.data_vars.values():
+            if is_lazy(array) and reads(array.data, path):
+                raise StoreError(
+                    f"{name!r} is read from the very array it would replace in {target}. "
+                    f"Save it to another store."
+                )
+    for name in fresh.data_vars:
+        if (target / str(name)).exists():
+            shutil.rmtree(target / str(name))
 
 
 def _in_blocks(array: xr.DataArray) -> xr.DataArray:
@@ -180,6 +244,9 @@ def _encoding(array: xr.DataArray) -> dict[str, Any]:
     if array.ndim:
         block = block_of(array)
         inner = plan.inner_chunk(block, array.dtype.itemsize)
+        # A shard is whole inner chunks; where blocks have neighbors it must end where they begin.
+        split = {str(dim) for dim, chunks in array.chunksizes.items() if len(chunks) > 1}
+        inner |= {dim: plan.divisor(block[dim], inner[dim]) for dim in split}
         encoding["chunks"] = tuple(inner.values())
         encoding["shards"] = tuple(-(-block[dim] // inner[dim]) * inner[dim] for dim in block)
     if array.dtype.kind == "f":
@@ -201,7 +268,11 @@ def _missing(array: xr.DataArray, target: Path) -> list[Any]:
         meta=np.empty((0,) * array.ndim, dtype=bool),
     )
     blocks, shards = written.to_delayed(optimize_graph=True), ShardFiles(path)
-    return [blocks[index] for index in np.ndindex(*blocks.shape) if not shards.is_complete(index)]
+    missing = [index for index in np.ndindex(*blocks.shape) if not shards.is_complete(index)]
+    for index in missing:
+        # Zarr would read a damaged shard before it writes to it.
+        shards.file(index).unlink(missing_ok=True)
+    return [blocks[index] for index in missing]
 
 
 def write_shard(
@@ -212,7 +283,7 @@ def write_shard(
         slice(index * size, index * size + length)
         for index, size, length in zip(block_id, extent, block.shape, strict=True)
     )
-    # Without write_empty_chunks a shard of zeros would leave no file, hence no record.
-    stored = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+    # Without write_empty_chunks a shard of NaN would leave no file, hence no record.
+    stored = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
     stored[region] = block
     return np.ones((1,) * block.ndim, dtype=bool)

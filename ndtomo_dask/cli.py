@@ -1,0 +1,205 @@
+"""The command line: ``ndtomo-dask COMMAND``, the same verbs under the same names."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from ndtomo_dask import runtime
+from ndtomo_dask.demo import run_demo
+from ndtomo_dask.errors import NdtomoError, OptionError
+from ndtomo_dask.io import convert, export, open_scan, save
+from ndtomo_dask.planner import plan_recipe
+from ndtomo_dask.recipe import Recipe, read_recipe
+from ndtomo_dask.report import write_report
+from ndtomo_dask.runner import run_recipe
+from ndtomo_dask.schema import package_version
+from ndtomo_dask.synthetic import simulate_scan
+
+EXIT_USER_ERROR = 2
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, or 2 after one sentence on what was wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except NdtomoError as error:
+        print(f"ndtomo-dask: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ndtomo-dask",
+        description="Hyperspectral tomography out of core: from scans to labelled chemistry.",
+    )
+    parser.add_argument("--version", action="version", version=package_version())
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_simulate(commands)
+    _add_info(commands)
+    _add_plan(commands)
+    _add_run(commands)
+    _add_convert(commands)
+    _add_export(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_simulate(commands: "Commands") -> None:
+    parser = commands.add_parser("simulate", help="simulate an XRD-CT scan with known truth")
+    parser.add_argument("output", type=Path, help="where to write: scan.nxs, or a store scan.zarr")
+    parser.add_argument("--size", type=int, default=64, help="translations (default 64)")
+    parser.add_argument("--angles", type=int, default=96, help="projections (default 96)")
+    parser.add_argument("--channels", type=int, default=250, help="points of 2θ (default 250)")
+    parser.add_argument("--slices", type=int, default=0, help="slices along z (default: no z)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output")
+    parser.set_defaults(command=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    ds = simulate_scan(
+        size=options.size,
+        angles=options.angles,
+        channels=options.channels,
+        slices=options.slices,
+        seed=options.seed,
+    )
+    with runtime.progress():
+        if options.output.suffix == ".zarr":
+            save(ds, options.output, overwrite=options.overwrite)
+        else:
+            export(ds, options.output, variable="sinogram", overwrite=options.overwrite)
+
+
+def _add_info(commands: "Commands") -> None:
+    parser = commands.add_parser("info", help="say what a file or store holds")
+    _add_input(parser)
+    parser.set_defaults(command=_info)
+
+
+def _info(options: argparse.Namespace) -> None:
+    print(open_scan(options.input, **_datasets(options.dataset)))
+
+
+def _add_plan(commands: "Commands") -> None:
+    parser = commands.add_parser("plan", help="say what a recipe will cost, without running it")
+    parser.add_argument("recipe", type=Path, help="recipe.yaml")
+    parser.add_argument("input", nargs="?", help="scan to plan for, instead of the recipe's input")
+    parser.add_argument("--allowed-mem", help="bytes one task may hold, such as 2GB")
+    parser.set_defaults(command=_plan)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    recipe = _recipe(options)
+    for step in plan_recipe(recipe, allowed_mem=options.allowed_mem):
+        print(step)
+
+
+def _add_run(commands: "Commands") -> None:
+    parser = commands.add_parser("run", help="run a recipe on a cluster")
+    parser.add_argument("recipe", type=Path, help="recipe.yaml")
+    parser.add_argument("input", nargs="?", help="scan to run on, instead of the recipe's input")
+    parser.add_argument(
+        "--cluster", help="local, scheduler address, or file (default: the recipe's)"
+    )
+    parser.add_argument("--resume", action="store_true", help="finish an interrupted run")
+    parser.add_argument("--overwrite", action="store_true", help="start again")
+    parser.add_argument("--report", type=Path, help="write a report here, such as report.html")
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    recipe = _recipe(options)
+    with runtime.connect(options.cluster or recipe.cluster), runtime.progress():
+        for step in plan_recipe(recipe):
+            print(step)
+        result = run_recipe(recipe, resume=options.resume, overwrite=options.overwrite)
+    if options.report is not None:
+        write_report(recipe.output, options.report)
+    print(f"{recipe.output} holds {', '.join(map(str, result.data_vars))}")
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    recipe = read_recipe(options.recipe)
+    return recipe if options.input is None else recipe.on(options.input)
+
+
+def _add_convert(commands: "Commands") -> None:
+    parser = commands.add_parser("convert", help="copy a scan into a store")
+    _add_input(parser)
+    parser.add_argument("store", type=Path, help="scan.zarr")
+    parser.add_argument("--resume", action="store_true", help="finish an interrupted copy")
+    parser.add_argument("--overwrite", action="store_true", help="replace what the store has")
+    parser.set_defaults(command=_convert)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    with runtime.progress():
+        convert(
+            options.input,
+            options.store,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            **_datasets(options.dataset),
+        )
+
+
+def _add_export(commands: "Commands") -> None:
+    parser = commands.add_parser("export", help="write for other programs: .h5, .nxs, .xy, .png")
+    _add_input(parser)
+    parser.add_argument("output", type=Path, help="file to write; its suffix is the format")
+    parser.add_argument("--variable", help="what to write (default: the volume, or what there is)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output")
+    parser.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    ds: xr.Dataset = open_scan(options.input, **_datasets(options.dataset))
+    export(ds, options.output, variable=options.variable, overwrite=options.overwrite)
+
+
+def _add_demo(commands: "Commands") -> None:
+    parser = commands.add_parser("demo", help="simulate a scan, run the main job, show the result")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("demo"), help="default: demo")
+    parser.add_argument("--size", type=int, default=128, help="translations (default 128)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.set_defaults(command=_demo)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    with nullcontext() if options.quiet else runtime.progress():
+        result = run_demo(options.folder, size=options.size, say=print)
+    if not result.passed:
+        raise NdtomoError("the demo ran, but its result is less accurate than it should be.")
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", help="a file or a store")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="which dataset is what, such as sinogram=entry/data/data; may be repeated",
+    )
+
+
+def _datasets(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise OptionError(f"--dataset {pair} must be NAME=PATH, such as angle=entry/theta.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Planning a recipe: what each step will read, hold and write, before any of it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ndtomo_dask import plan
+from ndtomo_dask.apply import allowed_memory, block_of
+from ndtomo_dask.errors import RecipeError
+from ndtomo_dask.fit import COLUMNS
+from ndtomo_dask.io.scan import open_scan
+from ndtomo_dask.plan import Plan
+from ndtomo_dask.recipe import Recipe, Step
+
+Sizes = dict[str, int]
+GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
+"""Verbs that touch no data."""
+
+
+@dataclass
+class _State:
+    """What the data will be when a step begins."""
+
+    sizes: Sizes
+    block: Sizes
+    itemsize: int
+    allowed_mem: int
+    stores_sinogram: bool
+    """Whether the corrected sinogram is kept, hence stored before it is reconstructed."""
+
+
+def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list[Plan]:
+    """Plan every step of a recipe, and every time data are stored between two.
+
+    Raises
+    ------
+    PlanError
+        A step would not fit the memory allowed.
+    RecipeError
+        The recipe reconstructs something that is no sinogram.
+    """
+    ds = open_scan(**recipe.input)
+    name = "sinogram" if "sinogram" in ds else "volume"
+    if name not in ds:
+        raise RecipeError(
+            "the input has neither a sinogram nor a volume, so nothing can be planned."
+        )
+    array = ds[name]
+    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    allowed, keeps = allowed_memory(allowed_mem), "sinogram" in recipe.save
+    state = _State(sizes, block_of(array), array.dtype.itemsize, allowed, keeps)
+    plans: list[Plan] = []
+    for step in recipe.steps:
+        if step.verb not in GEOMETRY_VERBS:
+            plans += _PLANNERS.get(step.verb, _correct)(state, step)
+    return plans
+
+
+def _correct(state: _State, step: Step) -> list[Plan]:
+    return [
+        plan.correct(
+            step.verb, state.sizes, state.block, state.itemsize, allowed_mem=state.allowed_mem
+        )
+    ]
+
+
+def _reconstruct(state: _State, step: Step) -> list[Plan]:
+    if "angle" not in state.sizes:
+        raise RecipeError("reconstruct needs a sinogram, but the input is a volume.")
+    plans = []
+    method = step.options.get("method", "fbp")
+    split = any(state.block[dim] < state.sizes[dim] for dim in ("angle", "translation"))
+    if split or state.stores_sinogram:
+        shard = plan.shard_of_projections(state.sizes, state.itemsize)
+        plans.append(_save("save sinogram", state, shard))
+        inner = plan.inner_chunk(shard, state.itemsize)["channel"]
+        state.block = plan.image_block(
+            state.sizes,
+            state.itemsize,
+            allowed_mem=state.allowed_mem,
+            multiple=inner,
+            method=method,
+        )
+    made = plan.reconstruct(
+        state.sizes, state.itemsize, method=method, allowed_mem=state.allowed_mem, block=state.block
+    )
+    channels = dict(made.block)["channel"]
+    width = state.sizes["translation"]
+    lead = {dim: size for dim, size in state.sizes.items() if dim in ("time", "z")}
+    state.sizes = {**lead, "y": width, "x": width, "channel": state.sizes["channel"]}
+    slab = {**dict.fromkeys(lead, 1), "y": width, "x": width, "channel": channels}
+    plans += [made, _save("save volume", state, slab)]
+    state.block = plan.spectra_block(
+        state.sizes, state.itemsize, allowed_mem=state.allowed_mem,
+        tile=plan.inner_chunk(slab, state.itemsize),
+    )  # fmt: skip
+    return plans
+
+
+def _save(step: str, state: _State, block: Mapping[str, int]) -> Plan:
+    return plan.save(step, state.sizes, block, state.itemsize, allowed_mem=state.allowed_mem)
+
+
+def _find_components(state: _State, step: Step) -> list[Plan]:
+    return [
+        plan.find_components(
+            state.sizes,
+            state.itemsize,
+            components=step.options.get("components", 5),
+            passes=1 if step.options.get("method") == "pca" else 2,
+            allowed_mem=state.allowed_mem,
+            block=state.block,
+        )
+    ]
+
+
+def _map_components(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
+    return [_per_pixel("map_components", state, state.sizes["channel"], 8)]
+
+
+def _fit_peaks(state: _State, step: Step) -> list[Plan]:
+    values = len(COLUMNS) * len(step.options.get("windows", {"": ()}))
+    return [_per_pixel("fit_peaks", state, min(state.sizes["channel"], 256), values)]
+
+
+def _per_pixel(name: str, state: _State, channels: int, values: int) -> Plan:
+    return plan.per_pixel(
+        name, state.sizes, state.itemsize, channels=channels, values=values,
+        allowed_mem=state.allowed_mem, block=state.block,
+    )  # fmt: skip
+
+
+_PLANNERS: dict[str, Callable[[_State, Step], list[Plan]]] = {
+    "reconstruct": _reconstruct,
+    "find_components": _find_components,
+    "map_components": _map_components,
+    "fit_peaks": _fit_peaks,
+}

@@ -1,0 +1,184 @@
+"""A recipe: a list of verbs as YAML, validated against the verbs' own signatures."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+
+from ndtomo_dask import correct
+from ndtomo_dask.decompose import find_components, map_components
+from ndtomo_dask.errors import RecipeError, nearest
+from ndtomo_dask.fit import fit_peaks
+from ndtomo_dask.reconstruct import reconstruct
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb that a recipe may name."""
+
+    function: Callable[..., xr.Dataset]
+    needs: tuple[str, str] | None = None
+    """Variable and layout it must have; None where any blocks will do."""
+    applies: str | None = None
+    """Variable of a ``find_`` result that it applies, where it takes one."""
+    required: bool = False
+    """Whether it cannot do without that result."""
+
+
+_IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
+VERBS = {
+    "find_air": Verb(correct.find_air),
+    "remove_air": Verb(correct.remove_air, applies="air"),
+    "find_projection_scale": Verb(correct.find_projection_scale),
+    "normalize_projections": Verb(correct.normalize_projections, applies="projection_scale"),
+    "normalize_monitor": Verb(correct.normalize_monitor),
+    "flat_field": Verb(correct.flat_field),
+    "find_projection_shifts": Verb(correct.find_projection_shifts),
+    "align_projections": Verb(correct.align_projections, None, "projection_shift", required=True),
+    "find_rotation_center": Verb(correct.find_rotation_center),
+    "set_rotation_center": Verb(
+        correct.set_rotation_center, None, "rotation_center", required=True
+    ),
+    "reconstruct": Verb(reconstruct, _IMAGES),
+    "find_components": Verb(find_components, _SPECTRA),
+    "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),
+    "fit_peaks": Verb(fit_peaks, _SPECTRA),
+}
+FOUND = {
+    "find_air": {"air"},
+    "find_projection_scale": {"projection_scale"},
+    "find_projection_shifts": {"projection_shift", "rotation_center"},
+    "find_rotation_center": {"rotation_center"},
+    "find_components": {"component_spectrum"},
+}
+"""What each ``find_`` verb returns that another may apply."""
+KEYS = ("input", "output", "steps", "save", "cluster")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a recipe: a verb and its options."""
+
+    verb: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def definition(self) -> Verb:
+        """What is known of the verb."""
+        return VERBS[self.verb]
+
+    @property
+    def is_given(self) -> bool:
+        """Whether what the verb applies stands among its options."""
+        applied = [*inspect.signature(self.definition.function).parameters][1]
+        return applied in self.options
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to read, what to do, what to keep, and where to run."""
+
+    input: Mapping[str, Any]
+    """``path``, and options of `open_scan`."""
+    output: Path
+    steps: tuple[Step, ...]
+    save: tuple[str, ...]
+    """Variables to keep; empty means all that the steps make."""
+    cluster: str = "local"
+
+    def on(self, path: str | Path) -> "Recipe":
+        """Return the same recipe for another input."""
+        return replace(self, input={**self.input, "path": str(path)})
+
+    @property
+    def text(self) -> str:
+        """The recipe as YAML, in one fixed form."""
+        steps = [{step.verb: dict(step.options)} for step in self.steps]
+        content = {"input": dict(self.input), "steps": steps, "save": list(self.save)}
+        return yaml.safe_dump(content, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """Hash of what decides the result; where it is written and run does not."""
+        return blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe file.
+
+    Raises
+    ------
+    RecipeError
+        The file is missing or is no YAML, or it names a key, verb or option that does not exist;
+        the message has the nearest name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"recipe {path} does not exist.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" near line {where.line + 1}" if where is not None else ""
+        raise RecipeError(f"{path} is not valid YAML{line}. Check its indentation.") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} must have the keys {', '.join(KEYS)}.")
+    return make_recipe(content, name=str(path))
+
+
+def make_recipe(content: Mapping[str, Any], *, name: str = "the recipe") -> Recipe:
+    """Validate a recipe given as a mapping; ``name`` is for the messages."""
+    for key in content:
+        if key not in KEYS:
+            raise RecipeError(f"{name} has key {key!r}. {nearest(str(key), KEYS)}")
+    for key in ("input", "output", "steps"):
+        if not content.get(key):
+            raise RecipeError(f"{name} has no {key!r}.")
+    given = content["input"]
+    source = {"path": given} if isinstance(given, str) else dict(given)
+    if "path" not in source:
+        raise RecipeError(f"{name} needs input: {{path: scan.h5}}.")
+    steps = tuple(_step(entry, name) for entry in content["steps"])
+    _check_order(steps, name)
+    kept = tuple(content.get("save") or ())
+    return Recipe(source, Path(content["output"]), steps, kept, content.get("cluster", "local"))
+
+
+def _step(entry: Any, name: str) -> Step:
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise RecipeError(f"{name}: a step is 'verb' or 'verb: {{option: value}}', not {entry!r}.")
+    ((verb, options),) = entry.items()
+    if verb not in VERBS:
+        raise RecipeError(f"{name}: verb {verb!r} is not known. {nearest(str(verb), VERBS)}")
+    options = options or {}
+    if not isinstance(options, dict):
+        raise RecipeError(
+            f"{name}: options of {verb} are written {{option: value}}, not {options!r}."
+        )
+    known = [*inspect.signature(VERBS[verb].function).parameters][1:]
+    for option in options:
+        if option not in known:
+            raise RecipeError(
+                f"{name}: {verb} has no option {option!r}. {nearest(str(option), known)}"
+            )
+    return Step(verb, options)
+
+
+def _check_order(steps: tuple[Step, ...], name: str) -> None:
+    """Refuse a verb whose estimate no earlier step finds."""
+    found: set[str] = set()
+    for step in steps:
+        verb = step.definition
+        if verb.required and verb.applies not in found and not step.is_given:
+            raise RecipeError(
+                f"{name}: {step.verb} needs {verb.applies!r}: put a find_ step before it, or give "
+                f"it as an option."
+            )
+        found |= FOUND.get(step.verb, set())

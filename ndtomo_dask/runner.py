@@ -1,0 +1,175 @@
+"""Running a recipe: what is lazy, what is stored, what was found, and in which layout."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.scan import by_projection, open_scan
+from ndtomo_dask.io.store import (
+    FOUND_GROUP,
+    create_store,
+    is_store,
+    remove_store,
+    save,
+    store_attributes,
+    stored_variables,
+)
+from ndtomo_dask.planner import plan_recipe
+from ndtomo_dask.recipe import Recipe, Step
+
+DIGEST = "recipe_digest"
+IMAGE_DIMS = ("angle", "translation", "y", "x")
+
+
+@dataclass
+class Run:
+    """The state of a run between two steps."""
+
+    recipe: Recipe
+    ds: xr.Dataset
+    found: dict[str, xr.Dataset] = field(default_factory=dict)
+    """The last result that holds each variable which a verb may apply."""
+    pending: set[str] = field(default_factory=set)
+    """Variables that were made but not stored."""
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        """Where the results go."""
+        return self.recipe.output
+
+
+def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> xr.Dataset:
+    """Run a recipe to its end, and return the stored result, lazily, in whole spectra.
+
+    With ``resume`` an interrupted run goes on: estimates that were found and blocks that were
+    written are kept. Beside the store, ``….run.json`` records what each stage took.
+
+    Raises
+    ------
+    PlanError
+        A step would not fit the workers' memory; nothing has run.
+    StoreError
+        The output exists (and neither ``resume`` nor ``overwrite`` is given), or ``resume`` is
+        asked for and it was made by another recipe.
+    """
+    source = open_scan(**recipe.input)
+    _check_output(recipe, resume=resume, overwrite=overwrite)
+    about = {DIGEST: recipe.digest, "recipe": recipe.text}
+    plans = plan_recipe(recipe)
+    create_store(recipe.output, about)
+    run = Run(recipe, source.assign_attrs(about))
+
+    for number, step in enumerate(recipe.steps):
+        start = time.monotonic()
+        _take(run, number, step)
+        _note(run, step.verb, start)
+    start = time.monotonic()
+    _store(run, run.pending & (set(recipe.save) or run.pending))
+    _note(run, "save", start)
+
+    record = recipe.output.with_suffix(".run.json")
+    content = {"recipe": recipe.text, "plan": [*map(str, plans)], "stages": run.timings}
+    record.write_text(json.dumps(content, indent=1))
+    return open_scan(recipe.output, layout="spectra")
+
+
+def _check_output(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    output = recipe.output
+    if not output.exists():
+        return
+    if overwrite:
+        remove_store(output)
+    elif not resume:
+        raise StoreError(
+            f"{output} exists. Pass --resume to finish an interrupted run, --overwrite to start "
+            f"again, or another output."
+        )
+    elif store_attributes(output).get(DIGEST) != recipe.digest:
+        raise StoreError(
+            f"{output} was made by another recipe, so it cannot be resumed. Pass --overwrite to "
+            f"start again, or another output."
+        )
+
+
+def _take(run: Run, number: int, step: Step) -> None:
+    """Do one step: bring the data into its layout, then find, or apply."""
+    verb = step.definition
+    if verb.needs is not None:
+        _bring(run, *verb.needs)
+    if step.verb.startswith("find_"):
+        # What a find_ verb reads is stored first, if it is to be stored at all: otherwise every
+        # step behind it would be computed twice.
+        _store(run, run.pending & set(run.recipe.save))
+        result = _find(run, number, step)
+        run.found |= {str(name): result for name in result.data_vars}
+        return
+    before = run.ds
+    run.ds = verb.function(run.ds, *_applied(run, step), **step.options)
+    run.pending |= {
+        str(name)
+        for name in run.ds.data_vars
+        if name not in before or run.ds[name].data is not before[name].data
+    }
+
+
+def _applied(run: Run, step: Step) -> list[xr.Dataset]:
+    applies = step.definition.applies
+    if applies is None or applies not in run.found or step.is_given:
+        return []
+    return [run.found[applies]]
+
+
+def _find(run: Run, number: int, step: Step) -> xr.Dataset:
+    """Compute an estimate, or read it if an interrupted run has found it already."""
+    kept = run.store / FOUND_GROUP / f"{number:02d}_{step.verb}"
+    if not is_store(kept):
+        result = step.definition.function(run.ds, **step.options)
+        unfinished = kept.with_name(f"{kept.name}.partial")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        save(result, unfinished)
+        unfinished.rename(kept)
+    return open_scan(kept).load()
+
+
+def _bring(run: Run, variable: str, layout: str) -> None:
+    """See that a variable is whole in the way a verb needs; if not, store it and reopen it."""
+    if variable not in run.ds:
+        return
+    whole = IMAGE_DIMS if layout == "images" else ("channel",)
+    chunks = run.ds[variable].chunksizes
+    if any(len(chunks.get(dim, (0,))) > 1 for dim in whole):
+        if variable in run.pending or variable not in stored_variables(run.store):
+            _store(run, {variable} | (run.pending & set(run.recipe.save)))
+        _reopen(run, layout)
+
+
+def _store(run: Run, names: set[str]) -> None:
+    """Write variables, and with them the small ones that later steps may need; then read those."""
+    if not names:
+        return
+    small = {str(name) for name, array in run.ds.data_vars.items() if "channel" not in array.dims}
+    beside = small - run.pending - stored_variables(run.store)
+    save(_in_shards(run.ds[sorted(names | beside)]), run.store, resume=True)
+    run.pending -= names
+    _reopen(run, "spectra" if "volume" in stored_variables(run.store) else "images")
+
+
+def _in_shards(ds: xr.Dataset) -> xr.Dataset:
+    split = "sinogram" in ds and len(ds["sinogram"].chunksizes.get("channel", ())) > 1
+    return ds if split else by_projection(ds)
+
+
+def _reopen(run: Run, layout: str) -> None:
+    unsaved = {name: run.ds[name] for name in run.pending}
+    run.ds = open_scan(run.store, layout=layout).assign(unsaved)
+
+
+def _note(run: Run, stage: str, start: float) -> None:
+    run.timings.append({"stage": stage, "seconds": round(time.monotonic() - start, 3)})
