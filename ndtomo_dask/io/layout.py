@@ -58,9 +58,9 @@ def open_store(
 ) -> xr.Dataset:
     """Open a Zarr store lazily, in blocks of whole images or of whole spectra.
 
-    Both layouts are made of the same stored chunks, so no data move: ``"images"`` takes some channels
-    of all angles and translations (or of all of y and x), ``"spectra"`` takes all channels of some
-    angles (or of some tiles of pixels).
+    Both layouts are made of the same stored chunks, so no data move: ``"images"`` takes some
+    channels of all angles and translations (or of all of y and x), ``"spectra"`` all channels of
+    some angles (or of some tiles of pixels).
     """
     check_choice("layout", layout, LAYOUTS)
     root = path if group is None else path / group

@@ -122,7 +122,9 @@ def digest(array: xr.DataArray, ds: xr.Dataset) -> str:
     content.update(repr((*described, ds.attrs.get("history"))).encode())
     for name in sorted(map(str, array.coords)):
         labels = np.asarray(array.coords[name])
-        content.update(repr(labels.tolist()).encode() if labels.dtype.hasobject else labels.tobytes())
+        content.update(
+            repr(labels.tolist()).encode() if labels.dtype.hasobject else labels.tobytes()
+        )
     if not is_lazy(array):
         content.update(np.ascontiguousarray(array.values).tobytes())
     return content.hexdigest()
@@ -231,6 +233,21 @@ def _write_template(
         safe_chunks=False,
         encoding={name: _encoding(ds[name]) for name in fresh},
     )
+    _forget_named_coordinates(path if group is None else path / group)
+
+
+def _forget_named_coordinates(target: Path) -> None:
+    """Drop from the group's list of coordinates those that a variable names, as is usual.
+
+    Xarray lists them when it sees no fresh variable that has them; a resumed store would differ.
+    """
+    root = zarr.open_group(target, mode="r+")
+    listed = str(root.attrs.get("coordinates", "")).split()
+    named = " ".join(str(array.attrs.get("coordinates", "")) for _, array in root.arrays()).split()
+    if set(listed) & set(named):
+        kept = {key: value for key, value in root.attrs.items() if key != "coordinates"}
+        rest = " ".join(name for name in listed if name not in named)
+        root.attrs.put(kept | ({"coordinates": rest} if rest else {}))
 
 
 def _portable_strings(ds: xr.Dataset) -> dict[Hashable, xr.DataArray]:

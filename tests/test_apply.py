@@ -1,0 +1,162 @@
+import operator
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndtomo_dask.apply import (
+    allowed_memory,
+    apply_kernel,
+    block_of,
+    computing_with,
+    detached,
+    first_block,
+    gathered,
+    is_lazy,
+    reduce_kernel,
+    split_blocks,
+)
+from tests.strategies import chunkings
+
+READS = []
+
+
+def total_block(block, scale, *, power):
+    return (block.sum(axis=0) * scale) ** power
+
+
+def list_block(block):
+    return [float(block.ravel()[0])]
+
+
+def reading(block):
+    READS.append(block.shape)
+    return block
+
+
+@pytest.fixture
+def array(rng):
+    values = rng.standard_normal((2, 6, 8, 10))
+    return xr.DataArray(values, dims=("z", "angle", "translation", "channel"), name="sinogram")
+
+
+@pytest.mark.parametrize("chunks", [{}, {"z": 1, "channel": 3}, {"translation": 3, "channel": 7}])
+def test_a_kernel_makes_the_same_of_blocks_as_of_memory(array, chunks):
+    scale = xr.DataArray(np.arange(8.0), dims="translation").broadcast_like(array.isel(angle=0))
+    scale = scale.transpose("z", "translation", "channel")
+    options = {"core": ["angle"], "out": {}, "power": 2}
+    expected = apply_kernel(total_block, array, scale, **options)
+    actual = apply_kernel(total_block, array.chunk(chunks), scale, **options)
+    assert is_lazy(actual)
+    assert not is_lazy(expected)
+    xr.testing.assert_identical(actual.compute(), expected)
+    np.testing.assert_allclose(expected, (array.sum("angle") * scale) ** 2)
+
+
+@pytest.mark.parametrize("lead", [("z",), ("time",), ("time", "z"), ()])
+def test_smaller_arrays_meet_the_slice_they_belong_to(rng, lead):
+    sizes = {"time": 2, "z": 3, "angle": 4, "channel": 5}
+    array = xr.DataArray(rng.standard_normal(tuple(sizes.values())), dims=tuple(sizes))
+    beside = xr.DataArray(
+        rng.standard_normal([sizes[dim] for dim in (*lead, "channel")]), dims=(*lead, "channel")
+    )
+    expected = (array.sum("angle") * beside).transpose("time", "z", "channel")
+    for given_array in (array, array.chunk(time=1, z=2, channel=2)):
+        made = apply_kernel(total_block, given_array, beside, core=["angle"], out={}, power=1)
+        np.testing.assert_allclose(made, expected)
+        turned = beside.transpose(*reversed(beside.dims))
+        other = apply_kernel(total_block, given_array, turned, core=["angle"], out={}, power=1)
+        np.testing.assert_array_equal(other, made)
+
+
+def test_the_kernels_name_is_in_the_graph(array):
+    made = apply_kernel(reading, array.chunk(channel=5))
+    assert any("reading" in str(key) for key in made.data.dask)
+
+
+def test_the_graph_computes_nothing_until_asked(array, no_compute):
+    assert is_lazy(apply_kernel(reading, array.chunk(channel=5)))
+
+
+def test_new_dimensions_have_no_coordinates_and_others_keep_theirs(array):
+    coords = {"channel": np.arange(10), "q": ("channel", np.arange(10.0)), "wavelength": 0.2}
+    lost = {"angle": np.arange(6.0), "pair": (("angle", "channel"), np.ones((6, 10)))}
+    array = array.assign_coords(coords | lost)
+    made = apply_kernel(total_block, array, xr.DataArray(1.0), core=["angle"], out={}, power=1)
+    assert set(made.coords) == {"channel", "q", "wavelength"}
+
+
+@given(chunks=chunkings(60), largest=st.integers(1, 70))
+def test_blocks_are_cut_and_never_merged(chunks, largest):
+    array = xr.DataArray(da.zeros((60,), chunks=(chunks,)), dims="channel")
+    cut = split_blocks(array, {"channel": largest})
+    assert max(cut.chunks[0]) <= largest
+    assert set(np.cumsum(chunks)) <= set(np.cumsum(cut.chunks[0]))
+    if max(chunks) <= largest:
+        assert cut.chunks == array.chunks
+
+
+@pytest.mark.parametrize(("chunks", "largest"), [((50, 50, 30), 25), ((64, 64, 9), 16)])
+def test_equal_blocks_are_cut_into_equal_blocks(chunks, largest):
+    array = xr.DataArray(da.zeros((sum(chunks),), chunks=(chunks,)), dims="channel")
+    pieces = split_blocks(array, {"channel": largest}).chunks[0]
+    assert set(pieces[:-1]) == {largest}
+
+
+def test_detached_is_read_twice_and_holds_the_same_numbers(array):
+    READS.clear()
+    source = apply_kernel(reading, array.chunk(channel=5, z=1))
+    twin = detached(source)
+    assert not set(source.data.dask) & set(twin.data.dask)
+    assert len(READS) == 0
+    with dask.config.set(scheduler="synchronous"):
+        a, b = dask.compute(source, twin)
+    xr.testing.assert_identical(a, b)
+    assert len(READS) == 2 * 4
+    assert detached(array) is array
+
+
+def test_gathered_is_one_block(array):
+    assert gathered(array.chunk(channel=3, z=1)).data.npartitions <= 2
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 60])
+def test_partials_are_merged_in_the_order_of_the_blocks(chunks):
+    array = xr.DataArray(np.arange(60.0), dims="channel").chunk(channel=chunks)
+    firsts = reduce_kernel(array, list_block, operator.add, description="order")
+    assert firsts == [float(first) for first in range(0, 60, chunks)]
+
+
+def test_a_reduction_in_memory_is_one_partial(array):
+    assert reduce_kernel(array, np.sum, operator.add, description="sum") == array.values.sum()
+
+
+def test_what_computes_is_told_what_for(array):
+    seen = []
+
+    def compute(collections, description):
+        seen.append(description)
+        return dask.compute(*collections)
+
+    with computing_with(compute):
+        reduce_kernel(array.chunk(z=1), np.sum, operator.add, description="total")
+    reduce_kernel(array.chunk(z=1), np.sum, operator.add, description="outside")
+    assert seen == ["total"]
+
+
+def test_the_first_block_and_its_size(array):
+    blocked = array.chunk(channel=4)
+    assert block_of(blocked)["channel"] == 4
+    assert block_of(array)["channel"] == 10
+    np.testing.assert_array_equal(first_block(blocked), array[..., :4])
+
+
+def test_allowed_memory_comes_from_the_option_then_the_configuration():
+    with dask.config.set({"ndtomo_dask.allowed_mem": "3GB"}):
+        assert allowed_memory(None) == 3 * 10**9
+        assert allowed_memory("1GB") == 10**9
+    assert allowed_memory(None) == 10**9
