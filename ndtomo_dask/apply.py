@@ -253,7 +253,8 @@ def compute_arrays(arrays: Sequence[xr.DataArray], description: str) -> list[xr.
     loaded = compute([arrays[index].data for index in lazy], description) if lazy else []
     result = list(arrays)
     for index, data in zip(lazy, loaded, strict=True):
-        result[index] = arrays[index].copy(data=data)
+        # Where the data have blocks, scalar coordinates are lazy too.
+        result[index] = arrays[index].copy(data=data).compute()
     return result
 
 

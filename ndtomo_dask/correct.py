@@ -5,12 +5,13 @@ A correction is lazy and leaves its input alone. What it needs to know of the wh
 along the way, at the price of reading the data once more.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.apply import apply_kernel, compute_arrays, detached, gathered
+from ndtomo_dask.apply import apply_kernel, compute_arrays, detached, gathered, is_lazy
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import centering
 from ndtomo_dask.kernels import sinogram as kernel
@@ -23,6 +24,7 @@ from ndtomo_dask.schema import (
     PROJECTION_SHIFT,
     ROTATION_CENTER,
     SINOGRAM,
+    Variable,
     label,
     record,
     require,
@@ -73,12 +75,37 @@ def remove_air(
     """
     sinogram = require(ds, SINOGRAM, verb="remove_air", whole=["translation"])
 
-    estimate = _air(detached(sinogram), width, side, method) if air is None else air["air"]
+    estimate = (
+        _air(detached(sinogram), width, side, method)
+        if air is None
+        else _given(air, AIR, sinogram, "remove_air")
+    )
 
-    corrected = apply_kernel(subtract_air_block, sinogram, estimate)
+    corrected = _corrected(subtract_air_block, sinogram, estimate)
 
     options = {"width": width, "side": side, "method": method}
     return label(ds, {SINOGRAM: corrected}, step="remove_air", **options)
+
+
+def _given(
+    found: xr.Dataset, variable: Variable, sinogram: xr.DataArray, verb: str
+) -> xr.DataArray:
+    """Return an estimate that a ``find_`` verb made, if it is one of this scan."""
+    estimate = require(found, variable, verb=verb)
+    for dim, size in estimate.sizes.items():
+        if sinogram.sizes.get(dim) != size:
+            raise SchemaError(
+                f"{verb} was given {variable.name!r} with {size} entries along {dim!r}, but the "
+                f"sinogram has {sinogram.sizes.get(dim, 'none')}. Find it in the same scan."
+            )
+    return estimate
+
+
+def _corrected(
+    block: Callable[..., np.ndarray], sinogram: xr.DataArray, *beside: xr.DataArray
+) -> xr.DataArray:
+    """Apply a correction that leaves the unit of the data as it was."""
+    return apply_kernel(block, sinogram, *beside).assign_attrs(sinogram.attrs)
 
 
 def _air(sinogram: xr.DataArray, width: int, side: Side, method: str) -> xr.DataArray:
@@ -138,9 +165,13 @@ def normalize_projections(
     """
     sinogram = require(ds, SINOGRAM, verb="normalize_projections")
 
-    estimate = _scale(detached(sinogram), reference) if scale is None else scale["projection_scale"]
+    estimate = (
+        _scale(detached(sinogram), reference)
+        if scale is None
+        else _given(scale, PROJECTION_SCALE, sinogram, "normalize_projections")
+    )
 
-    corrected = apply_kernel(divide_block, sinogram, estimate)
+    corrected = _corrected(divide_block, sinogram, estimate)
 
     return label(ds, {SINOGRAM: corrected}, step="normalize_projections", reference=reference)
 
@@ -172,12 +203,20 @@ def normalize_monitor(ds: xr.Dataset) -> xr.Dataset:
     sinogram = require(ds, SINOGRAM, verb="normalize_monitor")
     monitor = require(ds, MONITOR, verb="normalize_monitor")
 
-    (flux,) = compute_arrays([monitor], "read the monitor")
-    relative = flux.copy(data=kernel.monitor_scale(flux.values))
+    relative = _relative_flux(monitor)
 
-    corrected = apply_kernel(divide_block, sinogram, relative)
+    corrected = _corrected(divide_block, sinogram, relative)
 
     return label(ds, {SINOGRAM: corrected}, step="normalize_monitor")
+
+
+def _relative_flux(monitor: xr.DataArray) -> xr.DataArray:
+    """Incident flux over its greatest value, of all slices, so that these stay comparable."""
+    if not is_lazy(monitor):
+        return monitor.copy(data=kernel.monitor_scale(monitor.values))
+    flux = monitor.astype("float64")
+    alive = flux.where(np.isfinite(flux) & (flux > 0))
+    return alive / alive.max()
 
 
 def flat_field(ds: xr.Dataset, *, width: int = 2, side: Side = "both") -> xr.Dataset:
@@ -249,7 +288,9 @@ def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Datase
     ``center`` is what `find_rotation_center` returned, or a translation index, 0-based and
     fractional.
     """
-    value = float(center["rotation_center"]) if isinstance(center, xr.Dataset) else float(center)
+    if isinstance(center, xr.Dataset):
+        center = float(require(center, ROTATION_CENTER, verb="set_rotation_center"))
+    value = float(center)
     last = require(ds, SINOGRAM, verb="set_rotation_center").sizes["translation"] - 1
     if not 0 <= value <= last:
         raise SchemaError(
@@ -288,7 +329,9 @@ def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
     """
     sinogram = require(ds, SINOGRAM, verb="align_projections")
     # A dead projection has no shift, and is left out of the reconstruction anyway.
-    values = np.nan_to_num(np.asarray(shifts["projection_shift"], dtype=float))
+    values = np.nan_to_num(
+        np.asarray(require(shifts, PROJECTION_SHIFT, verb="align_projections"), dtype=float)
+    )
     if values.shape != (sinogram.sizes["angle"],):
         raise SchemaError(
             f"align_projections was given {values.size} shifts, but the scan has "

@@ -35,6 +35,7 @@ def find_components(
     method: Method = "nmf",
     components: int = 5,
     variable: str = "volume",
+    start: nmf.Start = "pure",
     iterations: int = 300,
     allowed_mem: int | str | None = None,
 ) -> xr.Dataset:
@@ -56,6 +57,9 @@ def find_components(
         How many.
     variable
         ``"volume"``, or another variable with a channel axis.
+    start
+        Of NMF: ``"pure"`` begins at the spectra of the purest pixels, which settles what the misfit
+        leaves open where phases overlap; ``"svd"`` at the singular vectors (NNDSVD).
     iterations
         Of NMF, at most; it stops when the objective changes by less than a millionth.
     allowed_mem
@@ -80,8 +84,8 @@ def find_components(
         block=block_of(array), allowed_mem=allowed,
     )  # fmt: skip
 
-    (start,) = compute_arrays([first_block(array)], "look at the first spectra")
-    shift = mean_spectrum(start.values)
+    (first,) = compute_arrays([first_block(array)], "look at the first spectra")
+    shift = mean_spectrum(first.values)
     moments = reduce_kernel(
         array,
         moments_block,
@@ -92,7 +96,7 @@ def find_components(
     found = (
         _principal(moments, shift, components)
         if method == "pca"
-        else _nonnegative(array, moments, shift, components, iterations)
+        else _nonnegative(array, moments, shift, components, start=start, iterations=iterations)
     )
 
     found = found.assign_coords(
@@ -120,7 +124,7 @@ def _nonnegative(
     moments: factors.Moments,
     shift: np.ndarray,
     components: int,
-    iterations: int,
+    **options: Any,
 ) -> xr.Dataset:
     basis = nmf.nmf_basis(moments, shift, components)
     rank = {"rank": basis.vectors.shape[1]}
@@ -129,7 +133,7 @@ def _nonnegative(
     )
     (scores,) = compute_arrays([projected], "compress the spectra")
     rows = scores.values.reshape(-1, rank["rank"])
-    found = nmf.nmf_from_projection(rows, basis, components, iterations=iterations)
+    found = nmf.nmf_from_projection(rows, basis, components, **options)
     return xr.Dataset(
         {
             "component_spectrum": (("component", "channel"), found.spectra),

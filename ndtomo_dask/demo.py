@@ -20,7 +20,8 @@ from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import simulate_scan, true_peaks
 
-COUNTS = 20000.0
+COUNTS = 40000.0
+GRAINS = 50
 PEAKS = {"Cu 200": ("Cu", 1), "Zn 102": ("Zn", 3)}
 """Peaks that are fitted: the phase each belongs to, and the number of its reflection."""
 STEPS = [
@@ -99,7 +100,7 @@ def run_demo(folder: Path, *, size: int = 128, say: Callable[[str], None]) -> De
 
     with connect("local"):
         say(f"Simulating an XRD-CT scan of {size} translations into {scan}")
-        truth = simulate_scan(size=size, angles=size * 3 // 2, counts=COUNTS, grains=size // 2)
+        truth = simulate_scan(size=size, angles=size * 3 // 2, counts=COUNTS, grains=GRAINS)
         export(truth, scan, variable="sinogram", overwrite=True)
         content = {"input": str(scan), "output": str(output), "steps": STEPS, "save": SAVED}
         recipe_file.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -101,7 +101,7 @@ def reconstruct(
     )
     sinogram = split_blocks(sinogram, dict(planned.block))
 
-    options = {"method": method, "backend": backend, "filter": filter}
+    options: dict[str, object] = {"method": method, "backend": backend, "filter": filter}
     options |= {} if method == "fbp" else {"iterations": iterations, "nonnegative": nonnegative}
     step = step_of(ds, "translation")
     volume = apply_kernel(

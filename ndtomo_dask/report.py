@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STRONG = 0.1
+"""Positions and widths are drawn where the area is this share of the strongest peaks'."""
 Section = tuple[str, str]
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
@@ -175,6 +177,9 @@ def _peaks(ds: xr.Dataset, truth: xr.Dataset | None) -> Section | None:
     content = ""
     for peak in ds["peak"].values:
         fitted = {name: _one_frame(ds[name]).sel(peak=peak).compute() for name in names}
+        area = fitted["peak_area"].fillna(0)
+        strong = area > STRONG * float(area.quantile(0.99))
+        fitted |= {name: fitted[name].where(strong) for name in names[1:]}
         shown = [(f"{peak}: {name[5:]}", image, _limits(image)) for name, image in fitted.items()]
         for name in names:
             if truth is not None and f"true_{name}" in truth:
@@ -184,6 +189,7 @@ def _peaks(ds: xr.Dataset, truth: xr.Dataset | None) -> Section | None:
         for ax, (title, image, limits) in zip(axes, shown, strict=True):
             _show(ax, image, title, ("x", "y"), limits=limits)
         content += _picture(figure)
+    content += "<p class='note'>Positions and widths are drawn where the peak is strong.</p>"
     return "Peaks", content + _status_table(ds)
 
 

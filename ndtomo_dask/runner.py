@@ -156,7 +156,9 @@ def _store(run: Run, names: set[str]) -> None:
         return
     small = {str(name) for name, array in run.ds.data_vars.items() if "channel" not in array.dims}
     beside = small - run.pending - stored_variables(run.store)
-    save(_in_shards(run.ds[sorted(names | beside)]), run.store, resume=True)
+    others = set(run.ds.data_vars) - names - beside
+    # Dropping the others, not selecting these, keeps the geometry, whose dimensions may be gone.
+    save(_in_shards(run.ds.drop_vars(others)), run.store, resume=True)
     run.pending -= names
     _reopen(run, "spectra" if "volume" in stored_variables(run.store) else "images")
 

@@ -24,6 +24,10 @@ from ndtomo_dask.schema import SINOGRAM, label
 
 ENERGY = 100.0
 """Photon energy of the simulated beam, in keV."""
+FINENESS = 2
+"""Fine pixels of the phantom along each edge of a pixel of the true maps."""
+GLASS = 0.15
+"""Scatter of the capillary's glass, relative to a strong reflection."""
 Q_RANGE = (2.1, 4.6)
 """Range of the simulated patterns, in 1/Å."""
 
@@ -101,7 +105,9 @@ def simulate_scan(
     rng = np.random.default_rng(seed)
     shifts = rng.normal(0.0, jitter, angles) if jitter else np.zeros(angles)
     phantoms = [
-        capillary_phantom(size, len(REFLECTIONS), grains, np.random.default_rng([seed, z]))
+        capillary_phantom(
+            size * FINENESS, len(REFLECTIONS), grains, np.random.default_rng([seed, z])
+        )
         for z in range(max(1, slices))
     ]
     truth = _truth(phantoms, slices, size, step, angles, span, decay, center_offset, shifts)
@@ -153,8 +159,8 @@ def _truth(
     coords["angle"] = axis_variable("angle", np.linspace(0.0, span, angles, endpoint=False))
     if slices:
         coords["z"] = axis_variable("z", np.arange(slices) * step)
-    maps = np.stack([phantom.phase_map for phantom in phantoms])
-    strain = np.stack([phantom.strain_map for phantom in phantoms])
+    maps = np.stack([_coarse(phantom.phase_map) for phantom in phantoms])
+    strain = np.stack([_mean_strain(phantom) for phantom in phantoms])
     return xr.Dataset(
         {
             "true_phase_map": ((*lead, "y", "x", "phase"), maps if slices else maps[0]),
@@ -167,26 +173,51 @@ def _truth(
     )
 
 
+def _coarse(fine: np.ndarray) -> np.ndarray:  # (fine y, fine x, …) -> (y, x, …)
+    """Mean over the fine pixels of each pixel."""
+    rows, columns = fine.shape[0] // FINENESS, fine.shape[1] // FINENESS
+    tiles = fine.reshape(rows, FINENESS, columns, FINENESS, *fine.shape[2:])
+    return np.asarray(tiles.mean(axis=(1, 3)))
+
+
+def _mean_strain(phantom: CapillaryPhantom) -> np.ndarray:
+    """Strain of each pixel, weighted by the amount of material."""
+    amount = phantom.phase_map.sum(axis=-1)
+    total = _coarse(amount)
+    weighted = _coarse(amount * phantom.strain_map)
+    return np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+
+
 def _partial_sinograms(
     truth: xr.Dataset, phantoms: list[CapillaryPhantom], slices: int, step: float, counts: float
 ) -> xr.DataArray:
-    """Project what the data are a finite sum of: each phase at each strain, and the glass."""
+    """Project what the data are a finite sum of: each phase at each strain, and the glass.
+
+    The projection is made on the fine grid and averaged over the width of the beam, so that the
+    data are not made by the operator that will reconstruct them.
+    """
     size = truth.sizes["translation"]
-    geometry = ParallelGeometry.centered(
+    fine = ParallelGeometry.centered(
         np.deg2rad(truth.angle.values),
-        size,
-        rotation_center=float(truth.true_rotation_center),
-        shifts=truth.true_projection_shift.values,
+        size * FINENESS,
+        rotation_center=FINENESS * (float(truth.true_rotation_center) + 0.5) - 0.5,
+        shifts=truth.true_projection_shift.values * FINENESS,
     )
-    projector = load_projector("cpu", geometry)
-    parts = np.stack([projector(_parts(phantom)) for phantom in phantoms]) * (step * counts)
+    projector = load_projector("cpu", fine)
+    scale = step * counts / FINENESS
+    parts = np.stack([_beam_wide(projector(_parts(phantom))) * scale for phantom in phantoms])
     lead = ("z",) if slices else ()
     dims = (*lead, "angle", "translation", "part")
     coords = {name: truth[name] for name in (*lead, "angle", "translation")}
     return xr.DataArray(parts if slices else parts[0], dims=dims, coords=coords)
 
 
-def _parts(phantom: CapillaryPhantom) -> np.ndarray:  # -> (y, x, part)
+def _beam_wide(fine: np.ndarray) -> np.ndarray:  # (angle, fine translation, part)
+    angles, fine_translations, parts = fine.shape
+    return fine.reshape(angles, fine_translations // FINENESS, FINENESS, parts).mean(axis=2)
+
+
+def _parts(phantom: CapillaryPhantom) -> np.ndarray:  # -> (fine y, fine x, part)
     at_level = phantom.strain_map[..., None] == phantom.levels
     parts = phantom.phase_map[..., :, None] * at_level[..., None, :]
     parts = parts.reshape(*phantom.wall.shape, -1)
@@ -199,7 +230,7 @@ def _part_spectra(q: np.ndarray, phantom: CapillaryPhantom, fraction: float) -> 
         for reflections in REFLECTIONS.values()
         for strain in phantom.levels
     ]
-    return np.stack([*patterns, 0.5 * amorphous_halo(q)])
+    return np.stack([*patterns, GLASS * amorphous_halo(q)])
 
 
 def _blocks(parts: xr.DataArray, channels: int) -> dict[str, int]:

@@ -3,19 +3,21 @@
 The first pass sums the moments (`ndtomo_dask.kernels.factors`). Their leading eigenvectors V
 compress each spectrum to r numbers in the second, Y = X V, and all iterations read Y only:
 W and H solve nonnegative least squares in turn (Kim & Park 2011), H from WᵀW and WᵀX ≈ (WᵀY)Vᵀ,
-with extrapolation between iterations (Ang & Gillis 2019), from NNDSVD (Boutsidis & Gallopoulos
-2008), after compression (Tepper & Sapiro 2016). Nothing is random.
+with extrapolation between iterations (Ang & Gillis 2019), from pure pixels
+(`ndtomo_dask.kernels.endmembers`) or NNDSVD (Boutsidis & Gallopoulos 2008), after compression
+(Tepper & Sapiro 2016). Nothing is random.
 
 Negative data are kept: least squares is well defined for them, and clipping noise adds intensity.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndtomo_dask.errors import OptionError
+from ndtomo_dask.errors import OptionError, check_choice
+from ndtomo_dask.kernels.endmembers import pure_spectra
 from ndtomo_dask.kernels.factors import (
     Moments,
     check_components,
@@ -35,6 +37,10 @@ ROUNDING = 1e-14
 
 START_FLOOR = 1e-3
 """Zeros of the start become this share of a spectrum's maximum: a zero could never grow again."""
+
+
+Start = Literal["pure", "svd"]
+STARTS = ("pure", "svd")
 
 
 class NmfBasis(NamedTuple):
@@ -232,12 +238,15 @@ def nmf_from_projection(
     basis: NmfBasis,
     components: int,
     *,
+    start: Start = "pure",
     iterations: int = 300,
     tolerance: float = 1e-6,
 ) -> NonnegativeFactors:
     """Factorize compressed spectra held in one array, Y = X V, (pixel, r).
 
-    The weights of the result are ``component_weights(X, spectra, nonnegative=True)``.
+    The weights of the result are ``component_weights(X, spectra, nonnegative=True)``. The
+    iterations begin at the spectra of pure pixels (``"pure"``), which settles what the misfit
+    leaves open, or at the singular vectors (``"svd"``).
 
     Raises
     ------
@@ -249,12 +258,17 @@ def nmf_from_projection(
             f"components={components} must lie between 1 and the {basis.vectors.shape[1]} vectors "
             "of the basis. Make it with nmf_basis(moments, shift, components)."
         )
-    start = nmf_start(energy_partial(projection), basis.vectors, components)
+    check_choice("start", start, STARTS)
+    if start == "pure":
+        corners = pure_spectra(projection, basis.vectors, components)
+        begin = np.maximum(corners, START_FLOOR * corners.max(axis=1, keepdims=True).clip(min=0))
+    else:
+        begin = nmf_start(energy_partial(projection), basis.vectors, components)
 
     def sums_of(spectra: Float64) -> NmfSums:
         return nmf_partial(projection, basis.vectors, spectra)
 
-    return nmf_finalize(sums_of, start, basis, iterations=iterations, tolerance=tolerance)
+    return nmf_finalize(sums_of, begin, basis, iterations=iterations, tolerance=tolerance)
 
 
 def _improve_spectra(sums: NmfSums, vectors: Float64) -> Float64:

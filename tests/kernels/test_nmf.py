@@ -136,7 +136,7 @@ def test_blocks_in_any_order_give_the_factors_of_the_whole(blocks, order):
         )
 
     got = nmf.nmf_finalize(sums_of, start, basis, iterations=5)
-    expected = nmf.nmf_from_projection(projection, basis, 4, iterations=5)
+    expected = nmf.nmf_from_projection(projection, basis, 4, start="svd", iterations=5)
     difference = np.linalg.norm(got.spectra - expected.spectra)
     assert difference < AMPLIFIED * np.linalg.norm(expected.spectra)
     assert (got.count, got.dropped) == (2000, 0)
