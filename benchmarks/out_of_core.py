@@ -107,7 +107,7 @@ def _stage(name: str, watch: WorkerWatch, report: Report, planned: int = 0) -> I
 
 def _simulate(scan: Size, folder: Path, watch: WorkerWatch, report: Report) -> None:
     with _stage("simulate, save by projections", watch, report):
-        ds = nd.simulate_scan(**scan.options, counts=200.0)
+        ds = scan.simulate(counts=200.0)
         nd.save(ds[["sinogram"]], folder / RAW)
 
 
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         channels=given.channels,
     )
     folder = Path(tempfile.mkdtemp(prefix="out_of_core_", dir=given.folder))
-    print(f"{plan.human(scan.nbytes)} raw: {scan.options}; {given.workers} × {given.memory}")
+    print(f"{plan.human(scan.nbytes)} raw: {scan.words}; {given.workers} × {given.memory}")
     print("peak: most resident memory of any worker; planned: a task's, and a worker's own")
     print(HEADER, flush=True)
     try:

@@ -1,6 +1,11 @@
 """The sizes at which things are measured, by name."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+import ndtomo_dask as nd
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,22 @@ class Size:
         return max(1, self.slices) * self.angles * self.size * self.channels * 4
 
     @property
-    def options(self) -> dict[str, int]:
-        """What `ndtomo_dask.simulate_scan` is to be called with."""
-        return {
-            "size": self.size,
-            "angles": self.angles,
-            "channels": self.channels,
-            "slices": self.slices,
-        }
+    def words(self) -> str:
+        """The extent as people say it."""
+        return (
+            f"{self.slices} slices of {self.size} translations, {self.angles} angles and "
+            f"{self.channels} channels"
+        )
+
+    def simulate(self, **options: Any) -> xr.Dataset:
+        """Simulate a scan of this size, lazily; ``options`` as of `ndtomo_dask.simulate_scan`."""
+        return nd.simulate_scan(
+            size=self.size,
+            angles=self.angles,
+            channels=self.channels,
+            slices=self.slices,
+            **options,
+        )
 
 
 TINY = Size("tiny", 24, 20, 32)

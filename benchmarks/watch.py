@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 _INTERVAL = 0.05
 
