@@ -36,7 +36,8 @@ def q_from_tth(tth: ArrayLike, *, wavelength: float) -> Float:
     >>> round(float(q_from_tth(5.0, wavelength=0.2)), 2)
     2.74
     """
-    return 4 * np.pi * np.sin(np.deg2rad(np.asarray(tth, dtype=float)) / 2) / wavelength
+    theta = np.deg2rad(np.asarray(tth, dtype=float)) / 2
+    return np.asarray(4 * np.pi * np.sin(theta) / wavelength)
 
 
 def tth_from_q(q: ArrayLike, *, wavelength: float) -> Float:

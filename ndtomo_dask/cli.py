@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -88,7 +88,7 @@ def _add_info(commands: "Commands") -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    print(open_scan(options.input, **_datasets(options.dataset)))
+    print(_open(options))
 
 
 def _add_plan(commands: "Commands") -> None:
@@ -164,8 +164,7 @@ def _add_export(commands: "Commands") -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    ds: xr.Dataset = open_scan(options.input, **_datasets(options.dataset))
-    export(ds, options.output, variable=options.variable, overwrite=options.overwrite)
+    export(_open(options), options.output, variable=options.variable, overwrite=options.overwrite)
 
 
 def _add_demo(commands: "Commands") -> None:
@@ -192,6 +191,11 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         help="which dataset is what, such as sinogram=entry/data/data; may be repeated",
     )
+
+
+def _open(options: argparse.Namespace) -> xr.Dataset:
+    named: dict[str, Any] = dict(_datasets(options.dataset))
+    return open_scan(options.input, **named)
 
 
 def _datasets(pairs: Sequence[str]) -> dict[str, str]:

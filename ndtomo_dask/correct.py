@@ -13,7 +13,7 @@ import xarray as xr
 
 from ndtomo_dask.apply import apply_kernel, compute_arrays, detached, gathered, is_lazy
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.kernels import centering
+from ndtomo_dask.kernels import alignment, centering
 from ndtomo_dask.kernels import sinogram as kernel
 from ndtomo_dask.schema import (
     AIR,
@@ -249,7 +249,7 @@ def edge_absorbance_block(block: np.ndarray, *, width: int, side: Side) -> np.nd
     return kernel.absorbance(block, kernel.flat_from_edges(block, width=width, side=side))
 
 
-def find_rotation_center(ds: xr.Dataset, *, method: str = "auto") -> xr.Dataset:
+def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -> xr.Dataset:
     """Find the translation index onto which the rotation axis projects.
 
     The channels (and slices) are summed, so the data are read once. Where the projections have been
@@ -271,7 +271,7 @@ def find_rotation_center(ds: xr.Dataset, *, method: str = "auto") -> xr.Dataset:
     """
     image = _summed_image(ds, "find_rotation_center")
     shifts = np.asarray(ds.get("projection_shift", xr.zeros_like(image.angle)), dtype=float)
-    aligned = centering.shift_rows(image.values, shifts)
+    aligned = alignment.shift_rows(image.values, shifts)
 
     found = centering.find_center(aligned, np.deg2rad(image.angle.values), method=method)
 
@@ -313,7 +313,7 @@ def find_projection_shifts(ds: xr.Dataset) -> xr.Dataset:
     """
     image = _summed_image(ds, "find_projection_shifts")
 
-    shifts, center = centering.projection_shifts(image.values, np.deg2rad(image.angle.values))
+    shifts, center = alignment.projection_shifts(image.values, np.deg2rad(image.angle.values))
 
     found = {
         PROJECTION_SHIFT: xr.DataArray(shifts, dims="angle", coords={"angle": image.angle}),

@@ -10,7 +10,8 @@ from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.kernels.least_squares import FitStatus, fit_peak
+from ndtomo_dask.kernels.least_squares import fit_peak
+from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.kernels.peaks import SHAPES
 from ndtomo_dask.schema import VARIABLES, Variable, label, require
 

@@ -1,6 +1,6 @@
 """One reconstructed image per channel, all channels of a block at once."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,7 @@ from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import Projector, load_projector
 from ndtomo_dask.schema import (
     BRIDGED_SAMPLES,
     MASK,
@@ -46,8 +46,8 @@ def reconstruct(
     Each channel is an inverse problem A x = y of its own; channels share the geometry A and never
     mix. The axis is at ``rotation_center`` and projections are displaced by ``projection_shift``,
     where the scan has them: rays are shifted, data are not resampled. Projections that ``mask``
-    marks, or that have no finite sample, are left out; single samples that are not finite are
-    interpolated across the beam, and counted.
+    marks, or that have no finite sample, are left out. Single samples that are not finite are
+    counted; ``"fbp"`` interpolates them across the beam, the others give them no weight.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def reconstruct(
     )
     sinogram = split_blocks(sinogram, dict(planned.block))
 
-    options: dict[str, object] = {"method": method, "backend": backend, "filter": filter}
+    options: dict[str, Any] = {"method": method, "backend": backend, "filter": filter}
     options |= {} if method == "fbp" else {"iterations": iterations, "nonnegative": nonnegative}
     step = step_of(ds, "translation")
     volume = apply_kernel(
@@ -145,41 +145,55 @@ def reconstruct_block(
     step: float,
     method: str,
     backend: str,
-    **options: object,
+    **options: Any,
 ) -> np.ndarray:
     """Reconstruct one block, (angle, translation, channel) -> (y, x, channel), per mm."""
     finite = np.isfinite(sinogram)
+    if method == "fbp":
+        volume = _back_project(sinogram, finite, geometry, backend, options["filter"])
+    else:
+        volume = _iterate(sinogram, finite, load_projector(backend, geometry), method, options)
+    volume /= sinogram.dtype.type(step)
+    return volume
+
+
+def _back_project(
+    sinogram: np.ndarray,
+    finite: np.ndarray,
+    geometry: ParallelGeometry,
+    backend: str,
+    filter_name: str,
+) -> np.ndarray:
+    """Filter and back-project; what is missing is bridged, or left out projection by projection."""
     if finite.all():
-        return _solve(sinogram, geometry, method, backend, options) / sinogram.dtype.type(step)
+        A = load_projector(backend, geometry)
+        return np.asarray(solvers.fbp(A, sinogram, filter_name=filter_name))
     volume = np.full((*geometry.shape, sinogram.shape[2]), np.nan, dtype=sinogram.dtype)
     for usable, channels in channels_by_projections(finite):
         if usable.any():
             some = np.ix_(usable, np.ones(sinogram.shape[1], dtype=bool), channels)
+            A = load_projector(backend, geometry.select(usable))
             bridged = bridge_gaps(sinogram[some], finite[some])
-            volume[..., channels] = _solve(
-                bridged, geometry.select(usable), method, backend, options
-            )
-    return volume / sinogram.dtype.type(step)
+            volume[..., channels] = solvers.fbp(A, bridged, filter_name=filter_name)
+    return volume
+
+
+def _iterate(
+    sinogram: np.ndarray, finite: np.ndarray, A: Projector, method: str, options: dict[str, Any]
+) -> np.ndarray:
+    """Solve iteratively; a missing sample has no weight, and need not be made up."""
+    mask = None
+    if not finite.all():
+        sinogram, mask = np.where(finite, sinogram, sinogram.dtype.type(0)), ~finite
+    iterations = options["iterations"]
+    if method == "cgls":
+        return np.asarray(solvers.cgls(A, sinogram, iterations=iterations, mask=mask))
+    nonnegative = options["nonnegative"]
+    return np.asarray(
+        solvers.sirt(A, sinogram, iterations=iterations, nonnegative=nonnegative, mask=mask)
+    )
 
 
 def count_missing_block(sinogram: np.ndarray) -> np.ndarray:
     """Count samples that are not finite, (angle, translation, channel) -> (channel,)."""
     return missing_samples(sinogram)
-
-
-def _solve(
-    sinogram: np.ndarray,
-    geometry: ParallelGeometry,
-    method: str,
-    backend: str,
-    options: dict[str, object],
-) -> np.ndarray:
-    A = load_projector(backend, geometry)
-    if method == "fbp":
-        return np.asarray(solvers.fbp(A, sinogram, filter_name=str(options["filter"])))
-    iterations = int(str(options["iterations"]))
-    if method == "cgls":
-        return np.asarray(solvers.cgls(A, sinogram, iterations=iterations))
-    return np.asarray(
-        solvers.sirt(A, sinogram, iterations=iterations, nonnegative=bool(options["nonnegative"]))
-    )

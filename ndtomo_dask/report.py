@@ -14,7 +14,7 @@ import xarray as xr
 from ndtomo_dask.errors import BackendError
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.io.store import FOUND_GROUP
-from ndtomo_dask.kernels.least_squares import FitStatus
+from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.schema import package_version
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 STRONG = 0.1
 """Positions and widths are drawn where the area is this share of the strongest peaks'."""
+CERTAIN = 0.3
+"""…and its standard error is below this share of it."""
 Section = tuple[str, str]
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
@@ -179,6 +181,9 @@ def _peaks(ds: xr.Dataset, truth: xr.Dataset | None) -> Section | None:
         fitted = {name: _one_frame(ds[name]).sel(peak=peak).compute() for name in names}
         area = fitted["peak_area"].fillna(0)
         strong = area > STRONG * float(area.quantile(0.99))
+        if "peak_area_error" in ds:
+            error = _one_frame(ds["peak_area_error"]).sel(peak=peak).compute()
+            strong &= error < CERTAIN * area
         fitted |= {name: fitted[name].where(strong) for name in names[1:]}
         shown = [(f"{peak}: {name[5:]}", image, _limits(image)) for name, image in fitted.items()]
         for name in names:

@@ -137,7 +137,8 @@ def simulate_scan(
 def _axes(channels: int) -> dict[str, object]:
     wavelength = float(axes.wavelength_from_energy(ENERGY))
     q = np.linspace(*Q_RANGE, channels, endpoint=channels < 2)
-    tth = np.linspace(*axes.tth_from_q(q[[0, -1]], wavelength=wavelength), channels)
+    first, last = map(float, axes.tth_from_q(q[[0, -1]], wavelength=wavelength))
+    tth = np.linspace(first, last, channels)
     about = {"units": "angstrom", "long_name": "wavelength"}
     return {"tth": axis_variable("tth", tth), "wavelength": xr.Variable((), wavelength, about)}
 
@@ -185,7 +186,7 @@ def _mean_strain(phantom: CapillaryPhantom) -> np.ndarray:
     amount = phantom.phase_map.sum(axis=-1)
     total = _coarse(amount)
     weighted = _coarse(amount * phantom.strain_map)
-    return np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+    return np.asarray(np.divide(weighted, total, out=np.zeros_like(total), where=total > 0))
 
 
 def _partial_sinograms(
@@ -214,7 +215,8 @@ def _partial_sinograms(
 
 def _beam_wide(fine: np.ndarray) -> np.ndarray:  # (angle, fine translation, part)
     angles, fine_translations, parts = fine.shape
-    return fine.reshape(angles, fine_translations // FINENESS, FINENESS, parts).mean(axis=2)
+    coarse = fine.reshape(angles, fine_translations // FINENESS, FINENESS, parts)
+    return np.asarray(coarse.mean(axis=2))
 
 
 def _parts(phantom: CapillaryPhantom) -> np.ndarray:  # -> (fine y, fine x, part)

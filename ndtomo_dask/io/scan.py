@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import xarray as xr
 
@@ -26,7 +27,7 @@ def open_scan(
     group: str | None = None,
     dims: Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
-    kind: str | None = None,
+    kind: Literal["volume", "sinogram"] | None = None,
     allowed_mem: int | str | None = None,
     **datasets: str | float,
 ) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""Looking at shards from outside: is this one there, and whole?
+"""Looking at shards from outside: whether one is there, and whole.
 
 A shard ends with its index: for each inner chunk an offset and a length (little-endian uint64, all
 ones for an absent chunk), followed by the index's CRC-32C (Zarr v3, sharding-indexed codec 1.0).

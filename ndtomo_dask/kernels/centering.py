@@ -1,4 +1,4 @@
-"""Where the rotation axis projects, and how far each projection has strayed from it.
+"""Where the rotation axis projects.
 
 Everything here works on one small image ``(angle, translation)``, in float64: the caller has
 already summed or averaged the channels that it trusts. Angles are in radians, lengths in
@@ -18,12 +18,11 @@ from scipy.interpolate import CubicSpline
 from scipy.signal import fftconvolve
 
 from ndtomo_dask.errors import SchemaError, check_choice
+from ndtomo_dask.kernels.alignment import bridged, center_of_mass, check_angles, fit_sine, leveled
 
 Float64 = NDArray[np.float64]
 Method = Literal["auto", "mass", "opposite", "fourier"]
 
-HUBER = 1.345
-"""Residuals beyond this many standard deviations lose weight (95 % efficient, Huber 1964)."""
 WEDGE = 0.6
 """Radius assumed for the sample in the double-wedge score, as a share of half the translations."""
 GROUPS = 8
@@ -37,23 +36,6 @@ STEP = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class SineFit:
-    """The path center + a cos θ + b sin θ that a centre of mass follows."""
-
-    center: float
-    amplitude_cos: float
-    amplitude_sin: float
-    residual: Float64
-    """Centre of mass minus the path, per angle; NaN where the centre of mass is."""
-    error: float
-    """Standard error of the centre, were the residuals independent."""
-    misfit: float
-    """Weighted mean of the squared residual."""
-    stiffness: float
-    """Rise of the misfit for a centre one step off, the amplitudes refitted."""
-
-
-@dataclass(frozen=True, eq=False)
 class CenterSearch:
     """The rotation centre, its uncertainty, and the score curve it is the minimum of."""
 
@@ -64,74 +46,9 @@ class CenterSearch:
     method: str
 
 
-def center_of_mass(image: NDArray[np.floating]) -> Float64:
-    """Mean translation index of each projection, weighted by its intensity: Σ u I / Σ I.
-
-    Samples that are not finite are bridged linearly from their neighbors: left out, they would
-    pull the mean away from themselves. A projection without a positive sum, or with fewer than
-    two finite samples, has no centre of mass and gives NaN.
-
-    >>> center_of_mass(np.array([[0.0, 1.0, 3.0]]))
-    array([1.75])
-    """
-    filled = _bridged(image)
-    total = filled.sum(axis=1)
-    moment = filled @ np.arange(filled.shape[1], dtype=np.float64)
-    return moment / np.where(total > 0, total, np.nan)
-
-
-def fit_sine(com: ArrayLike, angles: ArrayLike) -> SineFit:
-    """Fit com = c + a cos θ + b sin θ by robust linear least squares.
-
-    The centre of mass of a sample that stays in the field of view follows this path exactly
-    (first Helgason-Ludwig condition). The weights are Huber's, iterated; angles are in radians and
-    may come in any order. Raises `SchemaError` for fewer than three distinct usable angles.
-
-    >>> theta = np.linspace(0, np.pi, 20)
-    >>> round(fit_sine(45.4 + 3 * np.cos(theta), theta).center, 6)
-    45.4
-    """
-    path, theta = np.asarray(com, dtype=np.float64), np.asarray(angles, dtype=np.float64)
-    _check_angles(theta[known := np.isfinite(path)])
-    design = np.stack([np.ones_like(theta), np.cos(theta), np.sin(theta)], axis=1)
-    weights = known.astype(np.float64)
-    for _ in range(30):
-        normal = design.T @ (weights[:, None] * design)
-        solution = np.linalg.solve(normal, design.T @ (weights * np.where(known, path, 0.0)))
-        residual = path - design @ solution
-        scale = 1.4826 * float(np.median(np.abs(residual[known]))) + 1e-12
-        ratio = HUBER * scale / np.maximum(np.abs(residual), HUBER * scale)
-        weights = np.where(known, ratio, 0.0)
-    total, freedom = float(weights.sum()), max(float(weights.sum()) - 3, 1.0)
-    squares = float(np.sum(weights[known] * residual[known] ** 2))
-    inverse = float(np.linalg.inv(normal)[0, 0])
-    center, cosine, sine = (float(value) for value in solution)
-    error = float(np.sqrt(squares / freedom * inverse))
-    return SineFit(center, cosine, sine, residual, error, squares / total, 1 / (inverse * total))
-
-
-def projection_shifts(image: NDArray[np.floating], angles: ArrayLike) -> tuple[Float64, float]:
-    """Shift of each projection off the sine path of its centre of mass, and the rotation centre.
-
-    ``shift(θ) = com(θ) - (center + a cos θ + b sin θ)``, in translation steps, in the order of
-    ``angles``; NaN for a projection without a centre of mass. The background, taken as the median
-    of the outermost translations, is subtracted first. Shifts that themselves follow a cosine, a
-    sine or a constant cannot be told from a sample mounted elsewhere, and are not found.
-    """
-    fit = fit_sine(center_of_mass(_leveled(_bridged(image))), angles)
-    return fit.residual, fit.center
-
-
-def shift_rows(image: NDArray[np.floating], shifts: ArrayLike) -> Float64:
-    """Move each projection back by its shift, in translation steps, by linear interpolation."""
-    place = np.arange(image.shape[1], dtype=np.float64)
-    rows = zip(image, np.asarray(shifts, dtype=np.float64), strict=True)
-    return np.stack([np.interp(place + shift, place, row) for row, shift in rows])
-
-
 def score_mass(image: NDArray[np.floating], angles: ArrayLike, candidates: ArrayLike) -> Float64:
     """Mean squared misfit of the best sine path through each candidate, in squared steps."""
-    fit = fit_sine(center_of_mass(_leveled(_bridged(image))), angles)
+    fit = fit_sine(center_of_mass(leveled(bridged(image))), angles)
     distance = np.asarray(candidates, dtype=np.float64) - fit.center
     return fit.misfit + fit.stiffness * distance**2
 
@@ -235,55 +152,22 @@ def _suited(theta: Float64) -> str:
     return "fourier" if theta[-1] - theta[0] + 1.5 * step >= np.pi else "mass"
 
 
-def _check_angles(theta: Float64) -> None:
-    if (distinct := np.unique(np.round(np.mod(theta, 2 * np.pi), 6)).size) < 3:
-        raise SchemaError(
-            f"a rotation center needs at least 3 distinct projection angles with data, "
-            f"not {distinct}. "
-            "Check 'angle' and the mask."
-        )
-
-
-def _bridged(image: NDArray[np.floating]) -> Float64:
-    """Fill samples that are not finite along the translation; a row without two stays NaN."""
-    filled = np.array(image, dtype=np.float64)
-    if filled.ndim != 2:
-        raise SchemaError(
-            f"centering needs one image (angle, translation), not {filled.ndim} dimensions. "
-            "Sum or select the channels first."
-        )
-    finite = np.isfinite(filled)
-    index = np.arange(filled.shape[1])
-    for row in np.flatnonzero(~finite.all(axis=1)):
-        good = finite[row]
-        filled[row] = np.interp(index, index[good], filled[row, good]) if good.sum() > 1 else np.nan
-    return filled
-
-
-def _leveled(image: Float64) -> Float64:
-    """Subtract the background: the median of the outermost translations of all projections."""
-    width = max(1, image.shape[1] // 50)
-    border = np.concatenate([image[:, :width], image[:, -width:]], axis=1)
-    border = border[np.isfinite(border)]
-    return image - (np.median(border) if border.size else 0.0)
-
-
 def _prepared(image: NDArray[np.floating], angles: ArrayLike) -> tuple[Float64, Float64]:
     """Bridge gaps, drop dead projections, sort by angle, subtract the background; or refuse."""
     theta = np.asarray(angles, dtype=np.float64)
-    filled = _bridged(image)
+    filled = bridged(image)
     if theta.shape != filled.shape[:1]:
         raise SchemaError(f"{filled.shape[0]} projections need as many angles, not {theta.size}.")
     alive = np.isfinite(filled).all(axis=1)
-    _check_angles(theta[alive])
+    check_angles(theta[alive])
     order = np.flatnonzero(alive)[np.argsort(theta[alive], kind="stable")]
-    leveled = _leveled(filled[order])
-    if np.ptp(leveled) <= 1e-12 * np.abs(filled[order]).max(initial=0.0):
+    level = leveled(filled[order])
+    if np.ptp(level) <= 1e-12 * np.abs(filled[order]).max(initial=0.0):
         raise SchemaError(
             "the rotation center is undetermined: the image has one value everywhere. "
             "Choose channels in which the sample is visible."
         )
-    return leveled, theta[order]
+    return level, theta[order]
 
 
 def _signal_share(spectrum: NDArray[np.complex128]) -> Float64:

@@ -3,11 +3,9 @@ import numpy as np
 import pytest
 
 from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.kernels.alignment import center_of_mass, fit_sine, projection_shifts
 from ndtomo_dask.kernels.centering import (
-    center_of_mass,
     find_center,
-    fit_sine,
-    projection_shifts,
     score_fourier,
     score_mass,
     score_opposite,
