@@ -15,13 +15,17 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.graph_manipulation import clone
+from dask._task_spec import convert_legacy_graph
+from dask.base import clone_key
+from dask.blockwise import Blockwise
+from dask.highlevelgraph import HighLevelGraph
 
 from ndtomo_dask import plan
 from ndtomo_dask.schema import LEADING
 
 Compute = Callable[[Sequence[Any], str], Sequence[Any]]
 
+_DETACHED = "detached"
 _FAN_IN = 8
 """Partial results merged at a time; the order of merging is fixed by the blocks' order."""
 
@@ -199,7 +203,32 @@ def detached(array: xr.DataArray) -> xr.DataArray:
     A lazy verb that needs a number about the whole array would otherwise keep every block in memory
     until that number is known. Detached, the blocks are read twice and held never.
     """
-    return array.copy(data=clone(array.data, seed="detached")) if is_lazy(array) else array
+    return array.copy(data=_twin(array.data)) if is_lazy(array) else array
+
+
+def _twin(data: da.Array) -> da.Array:
+    """Copy a graph under other names.
+
+    ``dask.graph_manipulation.clone`` (2026.8) leaves the tasks of materialized layers, such as those
+    of a rechunk, with their old dependencies.
+    """
+    keys = data.dask.get_all_external_keys()
+    names = {key: clone_key(key, _DETACHED) for key in keys}
+    layers = {
+        clone_key(name, _DETACHED): layer.clone(keys, _DETACHED)[0]
+        if isinstance(layer, Blockwise)
+        else {
+            names[key]: task.substitute(names, key=names[key])
+            for key, task in convert_legacy_graph(dict(layer), keys).items()
+        }
+        for name, layer in data.dask.layers.items()
+    }
+    dependencies = {
+        clone_key(name, _DETACHED): {clone_key(other, _DETACHED) for other in others}
+        for name, others in data.dask.dependencies.items()
+    }
+    name = clone_key(data.name, _DETACHED)
+    return da.Array(HighLevelGraph(layers, dependencies), name, data.chunks, meta=data._meta)
 
 
 def reduce_kernel(

@@ -120,6 +120,28 @@ def test_detached_is_read_twice_and_holds_the_same_numbers(array):
     assert detached(array) is array
 
 
+def shifted_block(block, block_id=(0,)):
+    return block + sum(block_id)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        lambda data: data.rechunk((2, 6, 8, 3)),
+        lambda data: data.rechunk((1, 4, 8, 10)).map_blocks(shifted_block),
+        lambda data: data[:, 1:5] + da.concatenate([data, data], axis=1)[:, 3:7],
+        lambda data: data - data.rechunk(-1).mean(axis=(1, 2), keepdims=True),
+        lambda data: da.map_blocks(shifted_block, da.from_array(np.ones((2, 6, 8, 10)), chunks=3)),
+    ],
+)
+def test_any_graph_can_be_detached_and_detached_again(array, steps):
+    made = xr.DataArray(steps(array.chunk(channel=5, z=1).data), dims=array.dims)
+    twice = detached(detached(made) + 0 * made)
+    assert not set(made.data.dask) & set(twice.data.dask)
+    np.testing.assert_array_equal(twice, made)
+    np.testing.assert_array_equal((made + detached(made)).sum("angle"), (2 * made).sum("angle"))
+
+
 def test_gathered_is_one_block(array):
     assert gathered(array.chunk(channel=3, z=1)).data.npartitions <= 2
 

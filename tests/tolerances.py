@@ -48,3 +48,6 @@ PULL_WIDTH = 0.1
 
 NARROW_PEAK = 0.02
 """Share of narrow peaks (2 to 4 channels) anywhere in a wide window that may be missed."""
+
+PHYSICS = 0.02
+"""Relative, for simulated truth: jitter moves a sample between translations, and grids are coarse."""
