@@ -1,0 +1,141 @@
+"""Write the reference pages that follow from the code: ``python docs/generate_reference.py``.
+
+``docs/reference/variables.md`` comes from the tables of `ndtomo_dask.schema`, and
+``docs/reference/api.md`` from the docstrings and signatures of the public functions.
+"""
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+
+import ndtomo_dask as nd
+from ndtomo_dask.kernels.least_squares import FitStatus
+from ndtomo_dask.schema import COORDINATES, VARIABLES
+
+REFERENCE = Path(__file__).parent / "reference"
+
+GROUPS = {
+    "Open, save, export": ("open_scan", "save", "convert", "export", "derive_axes"),
+    "Simulate": ("simulate_scan",),
+    "Correct sinograms": (
+        "find_air", "remove_air", "find_projection_scale", "normalize_projections",
+        "normalize_monitor", "flat_field",
+    ),
+    "Geometry": (
+        "find_rotation_center", "set_rotation_center", "find_projection_shifts",
+        "align_projections",
+    ),
+    "Reconstruct": ("reconstruct",),
+    "Components": ("find_components", "map_components"),
+    "Peaks": ("fit_peaks",),
+    "Look": ("image", "spectrum"),
+    "Run": ("connect",),
+}  # fmt: skip
+"""The public functions by what they are for; whatever is missing here stands under the last."""
+COMPUTES = ("find_", "save", "convert", "export")
+
+API_HEAD = """# The public functions
+
+All take a `Dataset` first and return one, unless said otherwise; options are keyword-only.
+**Computes** means that data are read and worked on before the call returns; everything else is
+lazy. `help(nd.reconstruct)` has the parameters, shapes, units and errors.
+"""
+VARIABLES_HEAD = """# Dimensions, coordinates and variables
+
+What every name in a dataset means. Leading dimensions `time` and `z` may stand before the others.
+"""
+
+
+def api_page() -> str:
+    """Every public function: its signature, and its first sentence."""
+    listed = {name for names in GROUPS.values() for name in names}
+    rest = tuple(name for name in nd.__all__ if name not in listed)
+    groups = GROUPS | ({"Others": rest} if rest else {})
+    sections = [_section(title, names) for title, names in groups.items()]
+    return "\n".join([API_HEAD, *sections])
+
+
+def _section(title: str, names: Iterable[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(_entry(name) for name in names)
+
+
+def _entry(name: str) -> str:
+    function = getattr(nd, name)
+    computes = " **Computes.**" if name.startswith(COMPUTES) else ""
+    summary = first_paragraph(function).replace("``", "`")
+    return f"### `{name}`\n\n{summary}{computes}\n\n```text\n{_call(name, function)}\n```\n"
+
+
+def first_paragraph(function: object) -> str:
+    """Return the first paragraph of a docstring on one line."""
+    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
+def _call(name: str, function: object) -> str:
+    """Write a signature, one option a line where it is long."""
+    parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    words, keyword_only = [], False
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
+            words.append("*")
+            keyword_only = True
+        words.append(_word(parameter))
+    line = f"{name}({', '.join(words)})"
+    return line if len(line) <= 90 else f"{name}(\n    " + ",\n    ".join(words) + ",\n)"
+
+
+def _word(parameter: inspect.Parameter) -> str:
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return f"**{parameter.name}"
+    default = parameter.default
+    return parameter.name if default is parameter.empty else f"{parameter.name}={default!r}"
+
+
+def variables_page() -> str:
+    """Tables of the data model, and of the outcomes of a fit."""
+    coordinates = _table(
+        ("Coordinate", "Dimension", "Unit", "Meaning"),
+        (
+            (f"`{name}`", f"`{about.dimension}`", about.units, about.long_name)
+            for name, about in COORDINATES.items()
+        ),
+    )
+    variables = _table(
+        ("Variable", "Dimensions", "Unit", "Adds along a ray", "Meaning"),
+        (
+            (f"`{name}`", ", ".join(about.dims) or "none", about.units,
+             "yes" if about.additive else "no", about.long_name)
+            for name, about in VARIABLES.items()
+        ),
+    )  # fmt: skip
+    outcomes = _table(
+        ("`peak_status`", "Name", "Meaning"),
+        ((str(int(one)), one.name.lower(), one.meaning) for one in FitStatus),
+    )
+    return "\n".join([
+        VARIABLES_HEAD, "## Coordinates\n", coordinates,
+        "`wavelength` (angstrom) is a scalar coordinate; with it `tth`, `q` and `d` follow from "
+        "one another.\n`component` is a number, `peak` a name.\n",
+        "## Variables\n",
+        "Units are those of a scan in counts. A reconstruction puts its sinogram's unit in place "
+        "of count;\npeaks are in units of the axis they were fitted on.\n",
+        variables, "## Outcomes of a fit\n", outcomes,
+    ])  # fmt: skip
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+PAGES = {"api.md": api_page, "variables.md": variables_page}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()
