@@ -42,6 +42,11 @@ def allowed_memory(allowed_mem: int | str | None) -> int:
     return plan.parse_bytes(allowed_mem)
 
 
+def sizes_of(array: xr.DataArray) -> dict[str, int]:
+    """Extent of an array along each dimension."""
+    return {str(dim): size for dim, size in array.sizes.items()}
+
+
 def block_of(array: xr.DataArray) -> dict[str, int]:
     """Extent of the largest block of an array along each dimension."""
     chunks = array.chunksizes
@@ -209,8 +214,8 @@ def detached(array: xr.DataArray) -> xr.DataArray:
 def _twin(data: da.Array) -> da.Array:
     """Copy a graph under other names.
 
-    ``dask.graph_manipulation.clone`` (2026.8) leaves the tasks of materialized layers, such as those
-    of a rechunk, with their old dependencies.
+    ``dask.graph_manipulation.clone`` (2026.8) leaves the tasks of materialized layers, such as
+    those of a rechunk, with their old dependencies.
     """
     keys = data.dask.get_all_external_keys()
     names = {key: clone_key(key, _DETACHED) for key in keys}

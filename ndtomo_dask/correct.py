@@ -5,13 +5,23 @@ A correction is lazy and leaves its input alone. What it needs to know of the wh
 along the way, at the price of reading the data once more.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.apply import apply_kernel, compute_arrays, detached, gathered, is_lazy
+from ndtomo_dask import plan
+from ndtomo_dask.apply import (
+    allowed_memory,
+    apply_kernel,
+    block_of,
+    compute_arrays,
+    detached,
+    gathered,
+    is_lazy,
+    sizes_of,
+)
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import alignment, centering
 from ndtomo_dask.kernels import sinogram as kernel
@@ -25,12 +35,23 @@ from ndtomo_dask.schema import (
     ROTATION_CENTER,
     SINOGRAM,
     Variable,
+    floating,
     label,
     record,
     require,
 )
 
 Side = Literal["both", "first", "last"]
+
+
+def _planned_sinogram(ds: xr.Dataset, verb: str, whole: Sequence[str] = ()) -> xr.DataArray:
+    """Return the sinogram, if a verb can work on it in the memory that is allowed."""
+    sinogram = require(ds, SINOGRAM, verb=verb, whole=whole)
+    if is_lazy(sinogram):
+        sizes, block, itemsize = sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize
+        planned = plan.correct(verb, sizes, block, itemsize, allowed_mem=allowed_memory(None))
+        planned.checked("Open the scan in smaller blocks: open_scan(path, allowed_mem=...).")
+    return sinogram
 
 
 def find_air(
@@ -54,7 +75,7 @@ def find_air(
     -------
         ``air ([z,] angle, channel)``.
     """
-    air = _air(require(ds, SINOGRAM, verb="find_air", whole=["translation"]), width, side, method)
+    air = _air(_planned_sinogram(ds, "find_air", whole=["translation"]), width, side, method)
 
     (air,) = compute_arrays([air], "find air")
 
@@ -73,7 +94,7 @@ def remove_air(
 
     ``air`` is what `find_air` returned; without it the estimate is made with the other options.
     """
-    sinogram = require(ds, SINOGRAM, verb="remove_air", whole=["translation"])
+    sinogram = _planned_sinogram(ds, "remove_air", whole=["translation"])
 
     estimate = (
         _air(detached(sinogram), width, side, method)
@@ -102,10 +123,14 @@ def _given(
 
 
 def _corrected(
-    block: Callable[..., np.ndarray], sinogram: xr.DataArray, *beside: xr.DataArray
+    block: Callable[..., np.ndarray],
+    sinogram: xr.DataArray,
+    *beside: xr.DataArray,
+    **options: Any,
 ) -> xr.DataArray:
     """Apply a correction that leaves the unit of the data as it was."""
-    return apply_kernel(block, sinogram, *beside).assign_attrs(sinogram.attrs)
+    corrected = apply_kernel(block, sinogram, *beside, dtype=floating(sinogram.dtype), **options)
+    return corrected.assign_attrs(sinogram.attrs)
 
 
 def _air(sinogram: xr.DataArray, width: int, side: Side, method: str) -> xr.DataArray:
@@ -145,7 +170,7 @@ def find_projection_scale(ds: xr.Dataset, *, reference: str = "max") -> xr.Datas
     Returns ``projection_scale ([z,] angle)``; 1 is the ``reference``: the brightest projection
     (``"max"``), the ``"mean"`` or the ``"median"``. A projection without counts is NaN.
     """
-    scale = _scale(require(ds, SINOGRAM, verb="find_projection_scale"), reference)
+    scale = _scale(_planned_sinogram(ds, "find_projection_scale"), reference)
 
     (scale,) = compute_arrays([scale], "find projection scale")
 
@@ -163,7 +188,7 @@ def normalize_projections(
     `find_projection_scale` returned. A projection without counts becomes NaN and is left out of
     the reconstruction.
     """
-    sinogram = require(ds, SINOGRAM, verb="normalize_projections")
+    sinogram = _planned_sinogram(ds, "normalize_projections")
 
     estimate = (
         _scale(detached(sinogram), reference)
@@ -200,7 +225,7 @@ def normalize_monitor(ds: xr.Dataset) -> xr.Dataset:
     Needs ``monitor ([z,] angle, translation)``. Points whose monitor is zero, negative or NaN
     become NaN.
     """
-    sinogram = require(ds, SINOGRAM, verb="normalize_monitor")
+    sinogram = _planned_sinogram(ds, "normalize_monitor")
     monitor = require(ds, MONITOR, verb="normalize_monitor")
 
     relative = _relative_flux(monitor)
@@ -226,14 +251,14 @@ def flat_field(ds: xr.Dataset, *, width: int = 2, side: Side = "both") -> xr.Dat
     flats is divided by its own edge: the mean of ``width`` translations at ``side``, which must lie
     beside the sample. Samples with no transmission left become NaN. By the Beer-Lambert law.
     """
-    sinogram = require(ds, SINOGRAM, verb="flat_field", whole=["translation"])
+    sinogram = _planned_sinogram(ds, "flat_field", whole=["translation"])
 
     if "flat" in ds:
         flat = require(ds, FLAT, verb="flat_field")
         dark = require(ds, DARK, verb="flat_field") if "dark" in ds else xr.zeros_like(flat)
-        absorbance = apply_kernel(absorbance_block, sinogram, flat, dark)
+        absorbance = _corrected(absorbance_block, sinogram, flat, dark)
     else:
-        absorbance = apply_kernel(edge_absorbance_block, sinogram, width=width, side=side)
+        absorbance = _corrected(edge_absorbance_block, sinogram, width=width, side=side)
 
     absorbance = absorbance.assign_attrs(units="1", long_name="absorbance")
     return label(ds, {SINOGRAM: absorbance}, step="flat_field", width=width, side=side)
@@ -291,7 +316,7 @@ def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Datase
     if isinstance(center, xr.Dataset):
         center = float(require(center, ROTATION_CENTER, verb="set_rotation_center"))
     value = float(center)
-    last = require(ds, SINOGRAM, verb="set_rotation_center").sizes["translation"] - 1
+    last = _planned_sinogram(ds, "set_rotation_center").sizes["translation"] - 1
     if not 0 <= value <= last:
         raise SchemaError(
             f"rotation_center {value:g} lies outside the translations, indices 0 to {last}."
@@ -327,7 +352,7 @@ def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
 
     ``shifts`` is what `find_projection_shifts` returned: its ``projection_shift (angle)``.
     """
-    sinogram = require(ds, SINOGRAM, verb="align_projections")
+    sinogram = _planned_sinogram(ds, "align_projections")
     # A dead projection has no shift, and is left out of the reconstruction anyway.
     values = np.nan_to_num(
         np.asarray(require(shifts, PROJECTION_SHIFT, verb="align_projections"), dtype=float)
@@ -343,7 +368,7 @@ def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
 
 
 def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
-    sinogram = require(ds, SINOGRAM, verb=verb)
+    sinogram = _planned_sinogram(ds, verb)
     if "angle" not in ds.coords:
         raise SchemaError(
             f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."

@@ -13,6 +13,7 @@ from ndtomo_dask.apply import (
     compute_arrays,
     first_block,
     reduce_kernel,
+    sizes_of,
 )
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, nmf
@@ -23,6 +24,7 @@ from ndtomo_dask.schema import (
     VARIABLES,
     label,
     require,
+    variable_named,
 )
 
 Method = Literal["pca", "nmf"]
@@ -75,10 +77,15 @@ def find_components(
     check_choice("method", method, METHODS)
     if components < 1:
         raise OptionError(f"components={components} must be 1 or more.")
-    array = require(ds, VARIABLES[variable], verb="find_components", whole=["channel"])
+    array = require(
+        ds,
+        variable_named(variable, verb="find_components"),
+        verb="find_components",
+        whole=["channel"],
+    )
 
     allowed = allowed_memory(allowed_mem)
-    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    sizes = sizes_of(array)
     plan.find_components(
         sizes, array.dtype.itemsize, components=components, passes=METHODS.index(method) + 1,
         block=block_of(array), allowed_mem=allowed,
@@ -154,7 +161,12 @@ def map_components(
     negative; those of PCA are the coordinates of the spectrum less the mean. Adds ``component_map
     ([time, z,] y, x, component)``; NaN where a spectrum is not finite.
     """
-    array = require(ds, VARIABLES[variable], verb="map_components", whole=["channel"])
+    array = require(
+        ds,
+        variable_named(variable, verb="map_components"),
+        verb="map_components",
+        whole=["channel"],
+    )
     spectra = require(components, COMPONENT_SPECTRUM, verb="map_components").values
     if spectra.shape[1] != array.sizes["channel"]:
         raise SchemaError(

@@ -7,13 +7,13 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of
+from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.least_squares import fit_peak
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.kernels.peaks import SHAPES
-from ndtomo_dask.schema import VARIABLES, Variable, label, require
+from ndtomo_dask.schema import VARIABLES, Variable, label, require, variable_named
 
 PARAMETERS = ("area", "position", "fwhm", "fraction")
 COLUMNS = (
@@ -91,11 +91,13 @@ def fit_peaks(
         An unknown shape, bound or background.
     """
     check_choice("shape", shape, SHAPES)
-    array = require(ds, VARIABLES[variable], verb="fit_peaks", whole=["channel"])
+    array = require(
+        ds, variable_named(variable, verb="fit_peaks"), verb="fit_peaks", whole=["channel"]
+    )
     values = spectral_axis(ds, axis, verb="fit_peaks")
     places = _windows(windows, values)
 
-    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    sizes = sizes_of(array)
     widest = max(place.stop - place.start for place in places)
     plan.per_pixel(
         "fit_peaks", sizes, array.dtype.itemsize, channels=widest,

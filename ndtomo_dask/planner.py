@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory, block_of
+from ndtomo_dask.apply import allowed_memory, block_of, sizes_of
 from ndtomo_dask.errors import RecipeError
 from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
@@ -45,7 +45,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
             "the input has neither a sinogram nor a volume, so nothing can be planned."
         )
     array = ds[name]
-    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    sizes = sizes_of(array)
     allowed, keeps = allowed_memory(allowed_mem), "sinogram" in recipe.save
     state = _State(sizes, block_of(array), array.dtype.itemsize, allowed, keeps)
     plans: list[Plan] = []

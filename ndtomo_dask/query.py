@@ -10,7 +10,7 @@ import xarray as xr
 
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.schema import VARIABLES, require
+from ndtomo_dask.schema import require, variable_named
 
 
 def image(
@@ -24,7 +24,7 @@ def image(
 
     Lazy where the data are lazy. ``window`` is (first, last) in units of ``axis``.
     """
-    array = require(ds, VARIABLES[variable], verb="image")
+    array = require(ds, variable_named(variable, verb="image"), verb="image")
     if window is not None:
         array = array.isel(channel=channels_of(ds, window, axis=axis))
     return array.mean("channel", keep_attrs=True)
@@ -37,7 +37,7 @@ def spectrum(
 
     Lazy where the data are lazy; NaN are left out.
     """
-    array = require(ds, VARIABLES[variable], verb="spectrum")
+    array = require(ds, variable_named(variable, verb="spectrum"), verb="spectrum")
     if region is not None:
         if not bool(region.any()):
             raise SchemaError("spectrum was given a region without a pixel.")

@@ -6,19 +6,27 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, is_lazy, split_blocks
+from ndtomo_dask.apply import (
+    allowed_memory,
+    apply_kernel,
+    block_of,
+    is_lazy,
+    sizes_of,
+    split_blocks,
+)
 from ndtomo_dask.coordinates import axis_variable
-from ndtomo_dask.errors import SchemaError, check_choice
+from ndtomo_dask.errors import BackendError, OptionError, SchemaError, check_choice, nearest
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
-from ndtomo_dask.kernels.projectors import Projector, load_projector
+from ndtomo_dask.kernels.projectors import LOADERS, Projector, load_projector
 from ndtomo_dask.schema import (
     BRIDGED_SAMPLES,
     MASK,
     SINOGRAM,
     VOLUME,
+    floating,
     geometry_of,
     label,
     require,
@@ -87,10 +95,11 @@ def reconstruct(
     """
     check_choice("method", method, METHODS)
     check_choice("filter", filter, WINDOWS)
+    _check_options(method, backend, iterations, nonnegative)
     sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=["angle", "translation"])
     sinogram, geometry = _without_masked(ds, sinogram, geometry_of(ds, verb="reconstruct"))
 
-    sizes = {str(dim): size for dim, size in sinogram.sizes.items()}
+    sizes = sizes_of(sinogram)
     stored = block_of(sinogram) if is_lazy(sinogram) else None
     planned = plan.reconstruct(
         sizes,
@@ -106,7 +115,7 @@ def reconstruct(
     step = step_of(ds, "translation")
     volume = apply_kernel(
         reconstruct_block, sinogram, core=["angle", "translation"],
-        out=dict(zip(("y", "x"), geometry.shape, strict=True)),
+        out=dict(zip(("y", "x"), geometry.shape, strict=True)), dtype=floating(sinogram.dtype),
         geometry=geometry, step=step, **options,
     )  # fmt: skip
     bridged = apply_kernel(
@@ -120,12 +129,29 @@ def reconstruct(
     return label(ds, {VOLUME: volume, BRIDGED_SAMPLES: bridged}, step="reconstruct", **options)
 
 
+def _check_options(method: str, backend: str, iterations: int, nonnegative: bool) -> None:
+    if backend not in (*LOADERS, "auto"):
+        raise BackendError(
+            f"backend={backend!r} is not known. {nearest(backend, [*LOADERS, 'auto'])}"
+        )
+    if iterations < 1:
+        raise OptionError(f"iterations={iterations} does nothing: pass a number of 1 or more.")
+    if nonnegative and method != "sirt":
+        raise OptionError(f"nonnegative=True is for method='sirt', not for {method!r}.")
+
+
 def _without_masked(
     ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry
 ) -> tuple[xr.DataArray, ParallelGeometry]:
     if "mask" not in ds:
         return sinogram, geometry
-    masked = np.asarray(require(ds, MASK, verb="reconstruct"), dtype=bool)
+    mask = require(ds, MASK, verb="reconstruct")
+    if mask.ndim > 1:
+        raise SchemaError(
+            f"reconstruct takes a 'mask' of angles only, but it has {mask.dims}. "
+            f"Set single samples to NaN: ds.sinogram.where(~mask)."
+        )
+    masked = np.asarray(mask, dtype=bool)
     if masked.all():
         raise SchemaError("reconstruct needs projections, but 'mask' marks every angle.")
     return sinogram.isel(angle=~masked), geometry.select(~masked)
@@ -148,6 +174,7 @@ def reconstruct_block(
     **options: Any,
 ) -> np.ndarray:
     """Reconstruct one block, (angle, translation, channel) -> (y, x, channel), per mm."""
+    sinogram = np.asarray(sinogram, dtype=floating(sinogram.dtype))
     finite = np.isfinite(sinogram)
     if method == "fbp":
         volume = _back_project(sinogram, finite, geometry, backend, options["filter"])
@@ -185,13 +212,14 @@ def _iterate(
     mask = None
     if not finite.all():
         sinogram, mask = np.where(finite, sinogram, sinogram.dtype.type(0)), ~finite
-    iterations = options["iterations"]
-    if method == "cgls":
-        return np.asarray(solvers.cgls(A, sinogram, iterations=iterations, mask=mask))
-    nonnegative = options["nonnegative"]
-    return np.asarray(
-        solvers.sirt(A, sinogram, iterations=iterations, nonnegative=nonnegative, mask=mask)
+    iterations, nonnegative = options["iterations"], options["nonnegative"]
+    volume = np.asarray(
+        solvers.cgls(A, sinogram, iterations=iterations, mask=mask)
+        if method == "cgls"
+        else solvers.sirt(A, sinogram, iterations=iterations, nonnegative=nonnegative, mask=mask)
     )
+    volume[..., ~finite.any(axis=(0, 1))] = np.nan
+    return volume
 
 
 def count_missing_block(sinogram: np.ndarray) -> np.ndarray:

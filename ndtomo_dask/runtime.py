@@ -117,7 +117,7 @@ def _start_local(
     dashboard: str | None,
 ) -> "Client":
     from dask.system import CPU_COUNT
-    from distributed import Client, LocalCluster
+    from distributed import Client
     from distributed.system import MEMORY_LIMIT
 
     limit = None if memory is None else plan.parse_bytes(memory)
@@ -126,7 +126,7 @@ def _start_local(
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = {**dict.fromkeys(limits, kernel_threads), **_ALLOCATOR}
     with dask.config.set({**_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}):
-        cluster = LocalCluster(
+        client = Client(  # given no cluster it starts one, and closes it with itself
             n_workers=layout.workers,
             threads_per_worker=1,
             processes=True,
@@ -135,7 +135,6 @@ def _start_local(
             dashboard_address=dashboard or _ANY_PORT,
             env=environment,
         )
-        client = Client(cluster)
     _adopt_memory(client)
     return client
 

@@ -235,6 +235,24 @@ def geometry_of(ds: xr.Dataset, *, verb: str) -> ParallelGeometry:
     )
 
 
+def floating(dtype: np.dtype) -> np.dtype:
+    """Type of what is computed from data: float32 and float64 stay, counts become float32."""
+    return dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+
+
+def variable_named(name: str, *, verb: str) -> Variable:
+    """Look a variable with a channel axis up in the data model, or say which was meant."""
+    spectral = {
+        known: variable for known, variable in VARIABLES.items() if CHANNEL in variable.dims
+    }
+    if name not in spectral:
+        raise SchemaError(
+            f"{verb} was asked for variable={name!r}, which has no spectra or is not known. "
+            f"{nearest(name, spectral)}"
+        )
+    return spectral[name]
+
+
 def step_of(ds: xr.Dataset, dimension: str) -> float:
     """Spacing of an evenly spaced coordinate, in its unit; 1 where the dimension has none."""
     if dimension not in ds.coords or ds.sizes[dimension] < 2:

@@ -13,7 +13,7 @@ import zarr
 from dask.base import tokenize
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory
+from ndtomo_dask.apply import allowed_memory, sizes_of
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import StoreError, check_choice
 
@@ -84,7 +84,7 @@ def _names(ds: xr.Dataset) -> dict[Hashable, xr.DataArray]:
 
 def _lazy(path: Path, array: xr.DataArray, layout: str, allowed_mem: int) -> da.Array:
     stored = zarr.open_array(path, mode="r")
-    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    sizes = sizes_of(array)
     inner = dict(zip(sizes, stored.chunks, strict=True))
     shard = dict(zip(sizes, stored.shards or stored.chunks, strict=True))
     block = _block(sizes, inner, shard, array.dtype.itemsize, layout, allowed_mem)

@@ -7,7 +7,7 @@ from typing import Literal
 import xarray as xr
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory
+from ndtomo_dask.apply import allowed_memory, sizes_of
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import OptionError, SchemaError, StoreError
 from ndtomo_dask.io.layout import open_store
@@ -116,7 +116,7 @@ def by_projection(ds: xr.Dataset) -> xr.Dataset:
     if "sinogram" not in ds:
         return ds
     sinogram = ds["sinogram"]
-    sizes = {str(dim): size for dim, size in sinogram.sizes.items()}
+    sizes = sizes_of(sinogram)
     return ds.assign(
         sinogram=sinogram.chunk(plan.shard_of_projections(sizes, sinogram.dtype.itemsize))
     )

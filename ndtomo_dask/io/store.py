@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import block_of, compute, is_lazy
+from ndtomo_dask.apply import block_of, compute, is_lazy, sizes_of
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.layout import reads
 from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
@@ -203,7 +203,7 @@ def _in_blocks(array: xr.DataArray) -> xr.DataArray:
 
 
 def _block_in_memory(array: xr.DataArray) -> dict[str, int]:
-    sizes = {str(dim): size for dim, size in array.sizes.items()}
+    sizes = sizes_of(array)
     if array.nbytes <= plan.LARGEST_BLOCK or "channel" not in sizes:
         return sizes
     if "angle" in sizes:
