@@ -29,11 +29,11 @@ _SETTINGS = {
 """Patience with a busy file system; and no block is read before a worker is free to use it."""
 _ALLOCATOR = {
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "4194304",
+    "MALLOC_MMAP_THRESHOLD_": "524288",
     "MALLOC_TRIM_THRESHOLD_": "16777216",
 }
 """Of glibc: blocks freed go back to the system, so a worker's memory is what it uses. Measured on
-`benchmarks.out_of_core`: a peak of 490 MB instead of 700; lower thresholds cost time in the kernel.
+`benchmarks.out_of_core`: peaks of 480 MB instead of 700; lower thresholds cost time in the kernel.
 """
 _POLL = 0.2
 _ANY_PORT = "127.0.0.1:0"
