@@ -29,12 +29,8 @@ def reconstruct(size: int, angles: int, channels: int, *, repeat: int, slow: int
     theta = np.linspace(0, np.pi, angles, endpoint=False)
     densities = truth.head_channels(channels)
     sinogram = (truth.head_sinogram(theta, size) @ densities).astype(np.float32)
-    image = truth.head_image(size) @ densities
     by_channel = np.ascontiguousarray(np.moveaxis(sinogram, -1, 0))
-    inside = truth.circle(size)
-
-    def error(found: Any) -> float:  # (y, x, channel)
-        return truth.relative_rmse(found, image[..., : found.shape[-1]], inside)
+    error = _distance(size, densities)
 
     def ours() -> Any:
         A = load_projector("cpu", ParallelGeometry.centered(theta, size))
@@ -45,8 +41,11 @@ def reconstruct(size: int, angles: int, channels: int, *, repeat: int, slow: int
         return Contestant(f"ASTRA FBP, linear, CPU, {_threads(workers)}", work, channels, error)
 
     def scikit_image() -> Contestant:
-        work = _iradon(theta, by_channel[:slow])
-        return Contestant("scikit-image iradon", work, min(slow, channels), error)
+        center = size // 2  # where iradon takes the axis to be
+        some = truth.head_sinogram(theta, size, center) @ densities[:, :slow]
+        work = _iradon(theta, np.ascontiguousarray(np.moveaxis(some, -1, 0), dtype=np.float32))
+        distance = _distance(size, densities[:, :slow], center)
+        return Contestant("scikit-image iradon", work, some.shape[-1], distance)
 
     return race(
         [
@@ -57,6 +56,14 @@ def reconstruct(size: int, angles: int, channels: int, *, repeat: int, slow: int
         ],
         repeat,
     )
+
+
+def _distance(
+    size: int, densities: truth.Float64, center: float | None = None
+) -> Callable[[Any], float]:
+    """Make a function that compares a volume, (y, x, channel), with the truth."""
+    image, inside = truth.head_image(size, center) @ densities, truth.circle(size, center)
+    return lambda found: truth.relative_rmse(found, image, inside)
 
 
 def _threads(count: int) -> str:

@@ -23,9 +23,13 @@ FINE = 8
 """Points or rays per pixel edge, over which truth and sinogram are averaged."""
 
 
-def head_image(size: int) -> Float64:  # -> (y, x, ellipse)
-    """Each ellipse of density 1 on the grid, every pixel the mean of 8 × 8 points."""
-    axis = (np.arange(FINE * size) - (FINE * size - 1) / 2) / FINE * 2 / size
+def head_image(size: int, center: float | None = None) -> Float64:  # -> (y, x, ellipse)
+    """Each ellipse of density 1 on the grid, every pixel the mean of 8 × 8 points.
+
+    The axis of rotation is at index ``center`` of rows, columns and translations; by default in
+    the middle, at (size - 1)/2.
+    """
+    axis = _points(size, center).ravel()
     x, y = axis[None, :], axis[:, None]
     images = np.empty((size, size, len(ELLIPSES)))
     for number, (_, a, b, x0, y0, tilt) in enumerate(ELLIPSES):
@@ -36,13 +40,14 @@ def head_image(size: int) -> Float64:  # -> (y, x, ellipse)
     return images
 
 
-def head_sinogram(angles: Float64, size: int) -> Float64:  # -> (angle, translation, ellipse)
+def head_sinogram(
+    angles: Float64, size: int, center: float | None = None
+) -> Float64:  # -> (angle, translation, ellipse)
     """Line integrals of each ellipse by formula, in pixels, each the mean of 8 rays of a strip.
 
     A point (x, y) projects onto u = x cos θ - y sin θ, as in `ndtomo_dask.geometry`.
     """
-    fine = (np.arange(FINE) - (FINE - 1) / 2) / FINE
-    u = (np.arange(size)[:, None] - (size - 1) / 2 + fine) * 2 / size
+    u = _points(size, center)
     theta = angles[:, None, None]
     rays = np.empty((angles.size, size, len(ELLIPSES)))
     for number, (_, a, b, x0, y0, tilt) in enumerate(ELLIPSES):
@@ -54,6 +59,12 @@ def head_sinogram(angles: Float64, size: int) -> Float64:  # -> (angle, translat
     return rays
 
 
+def _points(size: int, center: float | None) -> Float64:  # -> (pixel, point)
+    middle = (size - 1) / 2 if center is None else center
+    fine = (np.arange(FINE) - (FINE - 1) / 2) / FINE
+    return np.asarray((np.arange(size)[:, None] - middle + fine) * 2 / size)
+
+
 def head_channels(channels: int) -> Float64:  # -> (ellipse, channel)
     """Densities of the ellipses in each channel: the phantom's, ever more of its details."""
     contrast = np.linspace(0.5, 1.5, channels)
@@ -61,10 +72,10 @@ def head_channels(channels: int) -> Float64:  # -> (ellipse, channel)
     return np.asarray(growth * ELLIPSES[:, :1])
 
 
-def circle(size: int) -> NDArray[np.bool_]:
+def circle(size: int, center: float | None = None) -> NDArray[np.bool_]:
     """Pixels that every projection sees."""
-    axis = np.arange(size) - (size - 1) / 2
-    return np.asarray(np.hypot(axis[:, None], axis) <= size / 2 - 2)
+    axis = _points(size, center).mean(axis=1)
+    return np.asarray(np.hypot(axis[:, None], axis) <= 1 - 4 / size)
 
 
 def relative_rmse(found: Float64, expected: Float64, inside: NDArray[np.bool_]) -> float:

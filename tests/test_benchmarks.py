@@ -1,0 +1,143 @@
+import inspect
+
+import numpy as np
+import pytest
+
+from benchmarks import bench_kernels, out_of_core, peers, truth
+from benchmarks.contest import Absent, Contestant, Result, enter, race, table
+from benchmarks.sizes import BEAMLINE, SIZES, TERABYTE, TINY
+from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels.projectors import load_projector
+from tests.tolerances import PEER
+
+CLASSES = [bench_kernels.Reconstruction, bench_kernels.Spectra, bench_kernels.Storage]
+KINDS = ("time_", "peakmem_", "track_")
+METHODS = [
+    (cls, name)
+    for cls in [*CLASSES, bench_kernels.Graphs]
+    for name, _ in inspect.getmembers(cls, inspect.isfunction)
+    if name.startswith(KINDS)
+]
+
+
+@pytest.mark.parametrize(("cls", "method"), METHODS, ids=[f"{c.__name__}.{m}" for c, m in METHODS])
+def test_every_benchmark_runs(cls, method, monkeypatch):
+    monkeypatch.setattr(cls, "sizes", {"tiny": TINY})
+    benchmark = cls()
+    benchmark.setup("tiny")
+    result = getattr(benchmark, method)("tiny")
+    getattr(benchmark, "teardown", len)("tiny")
+    assert (result is not None) == method.startswith("track_")
+    assert result is None or result > 0
+
+
+def test_a_terabyte_is_a_terabyte_and_is_never_computed():
+    assert TERABYTE.nbytes >= 10**12
+    assert TERABYTE.name in bench_kernels.Graphs.params
+    assert all(TERABYTE.name not in cls.params for cls in CLASSES)
+    assert set(SIZES) > set(bench_kernels.RUNNING)
+
+
+def test_the_graph_of_a_scan_grows_with_its_blocks_not_with_its_pixels(monkeypatch):
+    monkeypatch.setattr(bench_kernels.Graphs, "sizes", {"tiny": TINY, "beamline": BEAMLINE})
+    tasks = {}
+    for name in ("tiny", "beamline"):
+        benchmark = bench_kernels.Graphs()
+        benchmark.setup(name)
+        tasks[name] = benchmark.track_tasks(name)
+        benchmark.teardown(name)
+    assert tasks["tiny"] <= tasks["beamline"] < 100
+
+
+def test_the_true_sinogram_is_that_of_the_true_image():
+    theta, densities = np.linspace(0, np.pi, 15, endpoint=False), truth.head_channels(2)
+    A = load_projector("cpu", ParallelGeometry.centered(theta, 160))
+    found = A(truth.head_image(160) @ densities)
+    expected = truth.head_sinogram(theta, 160) @ densities
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < PEER
+
+
+def names(results):
+    return [one.name for one in results if isinstance(one, Result)]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the peers' own imports
+def test_reconstruction_peers_agree_on_the_image():
+    results = peers.reconstruct(48, 60, 3, repeat=1, slow=2)
+    errors = [one.error for one in results if isinstance(one, Result)]
+    assert errors[0] == errors[1]  # the number of threads changes nothing
+    assert max(errors) < 2 * errors[0]
+    assert all(one.seconds > 0 for one in results if isinstance(one, Result))
+    assert names(results)[0].startswith("ndtomo_dask")
+
+
+def test_fit_peers_agree_within_standard_errors():
+    results, agreement = peers.fit(60, 64, repeat=1, subset=8)
+    assert all(one.error < 0.5 for one in results)
+    assert "standard errors" in agreement
+
+
+@pytest.mark.filterwarnings("ignore")  # of the peers' own imports and convergence
+def test_component_peers_reach_the_noise():
+    for results in peers.components(200, 60, count=3, repeat=1):
+        assert all(0.8 < one.error < 1.05 for one in results if isinstance(one, Result))
+
+
+def test_contestants_take_turns_and_absent_ones_are_listed():
+    calls = []
+
+    def contestant(name):
+        return Contestant(name, lambda: calls.append(name), 2, lambda _: 0.5)
+
+    def missing():
+        raise ImportError("no such library")
+
+    absent = enter("a peer", missing)
+    assert absent == Absent("a peer")
+    results = race([contestant("ours"), absent, contestant("theirs")], repeat=2)
+    assert calls == ["ours", "theirs"] * 3
+    shown = table("A contest", results, piece="channel", error="error")
+    assert "not installed" in next(line for line in shown.splitlines() if "a peer" in line)
+    assert "1.00" in next(line for line in shown.splitlines() if "ours" in line)
+
+
+def test_peers_prints_the_tables_that_are_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(peers, "CONTESTS", {"reconstruct": print, "fit": print})
+    peers.main(["--fit", "--repeat", "3"])
+    assert capsys.readouterr().out == "3\n"
+    peers.main([])
+    assert capsys.readouterr().out == "5\n5\n"
+
+
+TINY_RUN = ["--size", "300kB", "--pixels", "24", "--angles", "16", "--channels", "64"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of a scheduler that is shut down
+def test_out_of_core_runs_to_the_end_and_cleans_up(tmp_path, capsys):
+    assert out_of_core.main([*TINY_RUN, "--workers", "1", "--folder", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    for stage in ("simulate", "find air", "reconstruct", "PCA", "NMF", "map components"):
+        assert stage in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scan_has_at_least_the_size_asked_for():
+    size = out_of_core.scan_size(8 * 10**9, size=256, angles=256, channels=1024)
+    assert size.slices == 30
+    assert size.nbytes >= 8 * 10**9 > size.nbytes * 29 / 30
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"spilled": 2_000_000}, "spilled 2 MB"),
+        ({"paused": 3}, "paused 3 times"),
+        ({"restarted": 1}, "restarted 1 times"),
+        ({"limit": 50}, "a worker held 60 B of 50 B"),
+    ],
+)
+def test_a_run_that_went_wrong_says_how(wrong, words):
+    stages = [out_of_core.Stage("a", 0, peak=40), out_of_core.Stage("b", 0, peak=60)]
+    assert out_of_core.Report(limit=60, stages=stages).failures == []
+    assert out_of_core.Report(**{"limit": 60, **wrong}, stages=stages).failures == [words]
