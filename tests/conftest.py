@@ -3,13 +3,19 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dask
 import numpy as np
 import pytest
 import xarray as xr
 
+from ndtomo_dask.plan import DEFAULT_ALLOWED_MEM
+from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import simulate_scan
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @pytest.fixture
@@ -58,3 +64,22 @@ def scan(_small_scans: tuple[xr.Dataset, xr.Dataset]) -> xr.Dataset:
 def clean_scan(_small_scans: tuple[xr.Dataset, xr.Dataset]) -> xr.Dataset:
     """The same scan without noise."""
     return _small_scans[1].copy(deep=True)
+
+
+@pytest.fixture(scope="session")
+def _scheduler() -> Iterator[str]:
+    """Two worker processes, started once for all tests that need real ones; their address."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit="2GB", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def client(_scheduler: str) -> Iterator["Client"]:
+    """Two worker processes, for this test only: others compute as they would without."""
+    memory = dask.config.get("ndtomo_dask.allowed_mem", DEFAULT_ALLOWED_MEM)
+    with dask.config.set({"ndtomo_dask.allowed_mem": memory}), connect(_scheduler) as client:
+        yield client
