@@ -22,6 +22,7 @@ from ndtomo_dask.schema import (
     COMPONENT_MEAN,
     COMPONENT_SPECTRUM,
     VARIABLES,
+    floating,
     label,
     require,
     variable_named,
@@ -136,7 +137,12 @@ def _nonnegative(
     basis = nmf.nmf_basis(moments, shift, components)
     rank = {"rank": basis.vectors.shape[1]}
     projected = apply_kernel(
-        project_block, array, core=["channel"], out=rank, vectors=basis.vectors
+        project_block,
+        array,
+        core=["channel"],
+        out=rank,
+        dtype=floating(array.dtype),
+        vectors=basis.vectors,
     )
     (scores,) = compute_arrays([projected], "compress the spectra")
     rows = scores.values.reshape(-1, rank["rank"])
@@ -177,6 +183,7 @@ def map_components(
 
     amounts = apply_kernel(
         weights_block, array, core=["channel"], out={"component": spectra.shape[0]},
+        dtype=floating(array.dtype),
         spectra=spectra, mean=None if mean is None else mean.values,
     )  # fmt: skip
 
@@ -202,20 +209,26 @@ def mean_spectrum(block: np.ndarray) -> np.ndarray:
 
 def moments_block(block: np.ndarray, *, shift: np.ndarray) -> factors.Moments:
     """Moments of the spectra of one block, (…, channel)."""
-    return factors.moments_partial(block.reshape(-1, block.shape[-1]), shift)
+    return factors.moments_partial(_spectra(block), shift)
 
 
 def project_block(block: np.ndarray, *, vectors: np.ndarray) -> np.ndarray:
     """Coordinates of spectra in a basis, (y, x, channel), (channel, rank) -> (y, x, rank)."""
-    rows = factors.project_spectra(block.reshape(-1, block.shape[-1]), vectors)
+    rows = factors.project_spectra(_spectra(block), vectors)
     return rows.reshape(*block.shape[:-1], -1)
 
 
 def weights_block(block: np.ndarray, *, spectra: np.ndarray, mean: np.ndarray | None) -> np.ndarray:
     """Amounts of components, (y, x, channel), (component, channel) -> (y, x, component)."""
-    rows = block.reshape(-1, block.shape[-1])
+    rows = _spectra(block)
     if mean is None:
         amounts = factors.component_weights(rows, spectra, nonnegative=True)
     else:
         amounts = factors.project_spectra(rows, spectra.T, mean)
     return amounts.reshape(*block.shape[:-1], -1)
+
+
+def _spectra(block: np.ndarray) -> np.ndarray:
+    """Spectra as rows of real numbers, (…, channel) -> (pixel, channel)."""
+    rows = block.reshape(-1, block.shape[-1])
+    return np.asarray(rows, dtype=floating(block.dtype))

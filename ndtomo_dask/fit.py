@@ -13,7 +13,7 @@ from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.least_squares import fit_peak
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.kernels.peaks import SHAPES
-from ndtomo_dask.schema import VARIABLES, Variable, label, require, variable_named
+from ndtomo_dask.schema import VARIABLES, Variable, floating, label, require, variable_named
 
 PARAMETERS = ("area", "position", "fwhm", "fraction")
 COLUMNS = (
@@ -115,7 +115,8 @@ def fit_peaks(
         _refuse_now(place, values, options)
     fitted = apply_kernel(
         fit_block, array, core=["channel"], out={"peak": len(places), "column": len(COLUMNS)},
-        axis=np.asarray(values, dtype=float), windows=places, **options,
+        dtype=floating(array.dtype), axis=np.asarray(values, dtype=float), windows=places,
+        **options,
     )  # fmt: skip
 
     fitted = fitted.assign_coords(peak=[place.name for place in places])
@@ -134,6 +135,8 @@ def _windows(windows: Mapping[str, Sequence[float]], values: xr.DataArray) -> tu
 
 def _window(name: str, pair: Sequence[float], values: xr.DataArray) -> Window:
     axis = np.asarray(values, dtype=float)
+    if np.shape(pair) != (2,):
+        raise OptionError(f"window {name!r} is {pair!r}; it must be (first, last) on the axis.")
     low, high = sorted(map(float, pair))
     span = f"{axis.min():g} to {axis.max():g} {values.attrs.get('units', '')}".rstrip()
     inside = np.flatnonzero((axis >= low) & (axis <= high))
@@ -164,7 +167,8 @@ def fit_block(
 ) -> np.ndarray:
     """Fit every window of every pixel, (y, x, channel) -> (y, x, peak, column)."""
     pixels = block.reshape(-1, block.shape[-1])
-    fitted = np.empty((pixels.shape[0], len(windows), len(COLUMNS)), dtype=block.dtype)
+    shape = (pixels.shape[0], len(windows), len(COLUMNS))
+    fitted = np.empty(shape, dtype=floating(block.dtype))
     for number, window in enumerate(windows):
         inside = slice(window.start, window.stop)
         result = fit_peak(np.ascontiguousarray(pixels[:, inside]), axis[inside], **options)

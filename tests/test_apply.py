@@ -131,7 +131,9 @@ def shifted_block(block, block_id=(0,)):
         lambda data: data.rechunk((1, 4, 8, 10)).map_blocks(shifted_block),
         lambda data: data[:, 1:5] + da.concatenate([data, data], axis=1)[:, 3:7],
         lambda data: data - data.rechunk(-1).mean(axis=(1, 2), keepdims=True),
-        lambda data: da.map_blocks(shifted_block, da.from_array(np.ones((2, 6, 8, 10)), chunks=3)),
+        lambda data: (
+            data + da.from_array(np.ones((2, 6, 8, 10)), chunks=3).map_blocks(shifted_block)
+        ),
     ],
 )
 def test_any_graph_can_be_detached_and_detached_again(array, steps):

@@ -13,18 +13,18 @@ CENTERED = {"size": 48, "angles": 40, "channels": 30, "center_offset": 0.0, "jit
             "noise": "none"}  # fmt: skip
 CHUNKS = [{}, {"angle": 7}, {"channel": 13}, {"angle": 11, "channel": 25}]
 LAZY = {
-    "remove_air": lambda ds: nd.remove_air(ds),
+    "remove_air": nd.remove_air,
     "remove_air channel": lambda ds: nd.remove_air(ds, width=3, side="first", method="channel"),
-    "normalize_projections": lambda ds: nd.normalize_projections(ds),
-    "normalize_monitor": lambda ds: nd.normalize_monitor(ds),
-    "flat_field edges": lambda ds: nd.flat_field(ds),
+    "normalize_projections": nd.normalize_projections,
+    "normalize_monitor": nd.normalize_monitor,
+    "flat_field edges": nd.flat_field,
     "flat_field flats": lambda ds: nd.flat_field(with_flats(ds)),
 }
 FIND = {
-    "find_air": lambda ds: nd.find_air(ds),
+    "find_air": nd.find_air,
     "find_projection_scale": lambda ds: nd.find_projection_scale(ds, reference="median"),
-    "find_rotation_center": lambda ds: nd.find_rotation_center(ds),
-    "find_projection_shifts": lambda ds: nd.find_projection_shifts(ds),
+    "find_rotation_center": nd.find_rotation_center,
+    "find_projection_shifts": nd.find_projection_shifts,
 }
 
 
@@ -103,8 +103,10 @@ def test_estimates_are_small_computed_and_do_not_depend_on_the_chunks(verb, scan
             assert relative_error(found[name], expected[name]) <= tolerance
 
 
-@pytest.mark.parametrize(("apply", "find"), [("remove_air", "find_air"),
-                                             ("normalize_projections", "find_projection_scale")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("apply", "find"),
+    [("remove_air", "find_air"), ("normalize_projections", "find_projection_scale")],
+)
 def test_a_correction_given_its_estimate_does_the_same(apply, find, scan):
     scan = scan.chunk(channel=20)
     found = getattr(nd, find)(scan)
@@ -139,6 +141,14 @@ def test_the_monitor_undoes_the_beam(clean_scan):
     ds = nd.normalize_monitor(clean_scan.assign(monitor=beam))
     expected = clean_scan.sinogram / (clean_scan.true_beam / clean_scan.true_beam.max())
     assert relative_error(ds.sinogram, expected) < 1e-6
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_counts_as_integers_become_float32_and_say_so(name, scan):
+    counts = scan.assign(sinogram=scan.sinogram.astype("uint16"))
+    made = LAZY[name](counts.chunk(channel=20)).sinogram
+    assert made.dtype == made.compute().dtype == "float32"
+    assert relative_error(made, LAZY[name](scan).sinogram) <= F32
 
 
 def test_a_monitor_without_flux_makes_its_own_points_nan(scan):

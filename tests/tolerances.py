@@ -50,4 +50,4 @@ NARROW_PEAK = 0.02
 """Share of narrow peaks (2 to 4 channels) anywhere in a wide window that may be missed."""
 
 PHYSICS = 0.02
-"""Relative, for simulated truth: jitter moves a sample between translations, and grids are coarse."""
+"""Relative, for simulated truth: grids are coarse."""

@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from ndtomo_dask import reconstruct, set_rotation_center, simulate_scan
+from ndtomo_dask.errors import BackendError, OptionError, PlanError, SchemaError
+from tests.laws import assert_chunk_invariant, assert_keeps, assert_lazy, relative_error
+from tests.tolerances import ROUNDING
+
+METHODS = {
+    "fbp": {"method": "fbp"},
+    "fbp hann": {"method": "fbp", "filter": "hann"},
+    "sirt": {"method": "sirt", "iterations": 4, "nonnegative": True},
+    "cgls": {"method": "cgls", "iterations": 3},
+}
+RECOVERED = 0.25
+"""Relative L2 of an image of 32 x 32 pixels from 40 projections against truth with sharp edges."""
+
+
+@pytest.fixture
+def stack(scan):
+    other = scan.sinogram.copy(data=np.roll(scan.sinogram, 3, axis=1))
+    both = xr.concat([scan.sinogram, other], "z").assign_coords(z=[0.0, 0.1])
+    return both.to_dataset().assign_attrs(scan.attrs)
+
+
+@pytest.fixture(params=METHODS.values(), ids=METHODS)
+def verb(request):
+    return lambda ds: reconstruct(ds, **request.param)
+
+
+def test_reconstructing_is_lazy(verb, scan):
+    made = assert_lazy(verb, scan.chunk(channel=20))
+    assert made.volume.dims == ("y", "x", "channel")
+    assert made.volume.dtype == "float32"
+
+
+def test_the_volume_does_not_depend_on_the_chunks(verb, scan):
+    assert_chunk_invariant(
+        verb, scan, [{}, {"channel": 7}, {"channel": 1}], tolerance=ROUNDING[np.dtype("float32")]
+    )
+
+
+def test_a_stack_is_the_slices_bit_by_bit(verb, stack):
+    whole = verb(stack.chunk(z=1, channel=20))
+    for z in range(2):
+        alone = verb(stack.isel(z=z).chunk(channel=20))
+        for name in ("volume", "bridged_samples"):
+            np.testing.assert_array_equal(whole[name].isel(z=z), alone[name])
+    np.testing.assert_array_equal(whole.volume, verb(stack).volume)
+    np.testing.assert_array_equal(whole.volume, verb(stack.chunk(z=2, channel=20)).volume)
+
+
+def test_labels_survive(verb, scan):
+    scan.sinogram.attrs["units"] = "photon"
+    made = verb(scan)
+    assert_keeps(scan, made, "reconstruct")
+    assert made.volume.attrs["units"] == "photon/mm"
+    assert "self-absorption" in made.volume.attrs["assumed"]
+    assert {"tth", "q", "d"} <= set(made.volume.xindexes)
+    assert made.y.attrs["units"] == "mm"
+    np.testing.assert_allclose(made.x, scan.translation, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
+def test_the_true_density_is_recovered_per_mm(options):
+    ds = simulate_scan(
+        size=32,
+        angles=40,
+        channels=40,
+        grains=5,
+        seed=1,
+        noise="none",
+        air=0.0,
+        decay=1.0,
+        center_offset=0.7,
+    ).load()
+    ds = ds.assign_coords(projection_shift=ds.true_projection_shift)
+    ds = set_rotation_center(ds, float(ds.true_rotation_center))
+    options = options | ({"iterations": 60} if options["method"] == "sirt" else {})
+    options |= {"iterations": 12} if options["method"] == "cgls" else {}
+    volume = reconstruct(ds, **options).volume
+    # The sum over the sample times its area is that of each projection: counts are conserved.
+    total = ds.sinogram.sum("translation").mean("angle") * 0.02
+    sample = np.hypot(ds.x, ds.y) < 0.47 * 32 * 0.02
+    np.testing.assert_allclose(volume.where(sample, 0).sum(["y", "x"]) * 0.02**2, total, rtol=0.1)
+    spectra = volume.values.reshape(-1, 40)
+    basis = ds.true_phase_map.values.reshape(-1, 5)
+    fitted = basis @ np.linalg.lstsq(basis, spectra)[0]
+    inside = basis.sum(axis=1) > 0
+    assert relative_error(spectra[inside], fitted[inside]) < RECOVERED + 0.1
+
+
+def test_a_wrong_center_is_worse(clean_scan):
+    placed = set_rotation_center(clean_scan, clean_scan.true_rotation_center)
+    negative = [
+        float((v := reconstruct(ds).volume).where(v < 0, 0).std()) for ds in (placed, clean_scan)
+    ]
+    assert negative[0] < 0.8 * negative[1]
+
+
+def test_a_bad_channel_damages_no_other(verb, scan):
+    expected = verb(scan)
+    bad = scan.copy(deep=True)
+    bad.sinogram[4, 10, 7] = np.nan
+    bad.sinogram[:, :, 9] = np.inf
+    bad.sinogram[5, :, 11] = np.nan
+    made = verb(bad)
+    touched = [7, 9, 11]
+    others = np.delete(np.arange(60), touched)
+    np.testing.assert_array_equal(made.volume[..., others], expected.volume[..., others])
+    assert np.isnan(made.volume[..., 9]).all()
+    assert np.isfinite(made.volume[..., [7, 11]]).all()
+    assert relative_error(made.volume[..., 7], expected.volume[..., 7]) < 0.5
+
+
+def test_missing_samples_are_counted_per_channel(scan):
+    scan.sinogram[4, 10:13, 7] = np.nan
+    scan.sinogram[6, 3, 7] = -np.inf
+    counted = reconstruct(scan.chunk(channel=20)).bridged_samples
+    assert counted.dims == ("channel",)
+    assert int(counted[7]) == int(counted.sum()) == 4
+    assert counted.attrs["units"] == "1"
+
+
+def test_a_dead_projection_is_as_if_it_were_not_there(verb, scan):
+    dead = scan.copy(deep=True)
+    dead.sinogram[5] = np.nan
+    without = scan.isel(angle=np.arange(40) != 5)
+    np.testing.assert_array_equal(verb(dead).volume, verb(without).volume)
+
+
+def test_a_masked_projection_is_as_if_it_were_not_there(verb, scan):
+    mask = xr.DataArray(np.arange(40) == 5, dims="angle")
+    without = scan.isel(angle=np.arange(40) != 5)
+    made = verb(scan.assign(mask=mask).chunk(channel=20))
+    np.testing.assert_array_equal(made.volume, verb(without.chunk(channel=20)).volume)
+    assert made.sizes["angle"] == 40
+
+
+def test_backends_agree(scan):
+    scan = scan.isel(channel=slice(4))
+    expected = reconstruct(scan, backend="reference").volume
+    assert relative_error(reconstruct(scan, backend="cpu").volume, expected) < 1e-5
+
+
+def test_one_angle_and_double_precision_work(scan):
+    assert reconstruct(scan.isel(angle=[3])).volume.shape == (32, 32, 60)
+    made = reconstruct(scan.astype("float64")).volume
+    assert made.dtype == "float64"
+    assert relative_error(reconstruct(scan).volume, made) < 1e-5
+
+
+def test_counts_as_integers_are_reconstructed_as_float32(scan):
+    counts = scan.assign(sinogram=scan.sinogram.astype("uint16"))
+    for ds in (counts, counts.chunk(channel=20)):
+        made = reconstruct(ds).volume.compute()
+        assert made.dtype == "float32"
+        np.testing.assert_array_equal(made, reconstruct(scan).volume)
+
+
+def test_blocks_that_would_not_fit_are_cut_into_equal_ones(scan):
+    made = reconstruct(scan.chunk(channel=30), allowed_mem="16.2MB").volume
+    pieces = made.chunks[2]
+    assert max(pieces) < 30
+    assert len(set(pieces)) == 1
+
+
+def test_bad_input_is_refused_in_words(scan):
+    with pytest.raises(
+        SchemaError, match=r"'sinogram' is split along 'angle' into 4 blocks.*images"
+    ):
+        reconstruct(scan.chunk(angle=10))
+    with pytest.raises(SchemaError, match=r"reconstruct needs data.*no entries along 'angle'"):
+        reconstruct(scan.isel(angle=slice(0)))
+    with pytest.raises(SchemaError, match=r"needs 'sinogram', which the dataset does not have"):
+        reconstruct(scan.drop_vars("sinogram"))
+    with pytest.raises(SchemaError, match=r"needs projection angles: ds.assign_coords"):
+        reconstruct(scan.drop_vars("angle"))
+    with pytest.raises(OptionError, match=r"method='sirtt' is not known. Did you mean 'sirt'"):
+        reconstruct(scan, method="sirtt")
+    with pytest.raises(OptionError, match=r"filter='ramlak' is not known. Did you mean 'ram-lak'"):
+        reconstruct(scan, filter="ramlak")
+    with pytest.raises(BackendError, match=r"backend='cpuu' is not known. Did you mean 'cpu'"):
+        reconstruct(scan, backend="cpuu")
+    with pytest.raises(OptionError, match=r"iterations=0"):
+        reconstruct(scan.chunk(), method="sirt", iterations=0)
+    with pytest.raises(OptionError, match=r"nonnegative=True is for method='sirt', not for 'cgls'"):
+        reconstruct(scan.chunk(), method="cgls", nonnegative=True)
+    with pytest.raises(BackendError, match=r"backend='numbaa' is not known"):
+        reconstruct(scan.chunk(), backend="numbaa")
+    with pytest.raises(PlanError, match=r"reconstruct \(sirt\) would hold .*allowed_mem is 1 MB"):
+        reconstruct(scan, method="sirt", allowed_mem="1MB")
+    everything = xr.DataArray(np.ones(40, dtype=bool), dims="angle")
+    with pytest.raises(SchemaError, match="'mask' marks every angle"):
+        reconstruct(scan.assign(mask=everything))
+    detector = xr.DataArray(np.zeros((40, 32), dtype=bool), dims=("angle", "translation"))
+    with pytest.raises(
+        SchemaError, match=r"takes a 'mask' of angles only, but it has .*'translation'"
+    ):
+        reconstruct(scan.assign(mask=detector))
+
+
+def test_a_backend_that_only_the_workers_have_is_not_refused_by_a_lazy_verb(scan):
+    lazy = assert_lazy(lambda ds: reconstruct(ds, backend="auto"), scan.chunk(channel=20))
+    assert lazy.volume.chunks is not None
