@@ -14,6 +14,8 @@ from ndtomo_dask import correct
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import fit_peaks
+from ndtomo_dask.io.nexus import KEYS as MAP_KEYS
+from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.reconstruct import reconstruct
 
 
@@ -121,7 +123,9 @@ def read_recipe(path: str | Path) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"recipe {path} does not exist.")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not text, so it is no recipe.") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where is not None else ""
@@ -139,14 +143,37 @@ def make_recipe(content: Mapping[str, Any], *, name: str = "the recipe") -> Reci
     for key in ("input", "output", "steps"):
         if not content.get(key):
             raise RecipeError(f"{name} has no {key!r}.")
-    given = content["input"]
-    source = {"path": given} if isinstance(given, str) else dict(given)
-    if "path" not in source:
-        raise RecipeError(f"{name} needs input: {{path: scan.h5}}.")
+    _check_kinds(content, name)
+    source = _source(content["input"], name)
     steps = tuple(_step(entry, name) for entry in content["steps"])
     _check_order(steps, name)
     kept = tuple(content.get("save") or ())
     return Recipe(source, Path(content["output"]), steps, kept, content.get("cluster", "local"))
+
+
+def _check_kinds(content: Mapping[str, Any], name: str) -> None:
+    kinds = {
+        "output": (str | Path, "the path of a store, such as result.zarr"),
+        "steps": (list, "a list, each entry '- verb' or '- verb: {option: value}'"),
+        "save": (list | None, "a list of variables, such as [volume]"),
+        "cluster": (str, "'local', an address or the path of a YAML file"),
+    }
+    for key, (kind, wanted) in kinds.items():
+        if key in content and not isinstance(content[key], kind):
+            raise RecipeError(f"{name}: {key!r} is {wanted}, not {content[key]!r}.")
+
+
+def _source(given: Any, name: str) -> dict[str, Any]:
+    source = {"path": given} if isinstance(given, str) else given
+    if not isinstance(source, dict) or not isinstance(source.get("path"), str):
+        raise RecipeError(f"{name} needs input: {{path: scan.h5}}, not {given!r}.")
+    known = [*[*inspect.signature(open_scan).parameters][:-1], *MAP_KEYS]
+    for option in source:
+        if option not in known:
+            raise RecipeError(
+                f"{name}: input has no option {option!r}. {nearest(str(option), known)}"
+            )
+    return source
 
 
 def _step(entry: Any, name: str) -> Step:
@@ -168,6 +195,12 @@ def _step(entry: Any, name: str) -> Step:
             raise RecipeError(
                 f"{name}: {verb} has no option {option!r}. {nearest(str(option), known)}"
             )
+    for option, parameter in inspect.signature(VERBS[verb].function).parameters.items():
+        must_be_given = (
+            parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        )
+        if must_be_given and option not in options:
+            raise RecipeError(f"{name}: {verb} needs option {option!r}.")
     return Step(verb, options)
 
 
