@@ -9,6 +9,7 @@ restarted or passed its limit.
 
 import argparse
 import math
+import resource
 import shutil
 import sys
 import tempfile
@@ -214,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     seconds = sum(stage.seconds for stage in report.stages)
     print(f"in all {seconds:.1f} s; peak {plan.human(report.peak)} of {plan.human(report.limit)}")
+    own = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"client and scheduler, in one process beside the workers: {plan.human(own)}")
     print(
         "FAILED: " + "; ".join(report.failures) if report.failures else "no spill, pause, restart"
     )

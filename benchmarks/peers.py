@@ -8,12 +8,11 @@ we are 20 times faster; errors are distances from a truth that none of the progr
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from benchmarks import truth
+from benchmarks import fbp_peers, truth
 from benchmarks.contest import OURS, Absent, Contestant, Result, enter, granted, race, table
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import factors, nmf, solvers
@@ -37,15 +36,26 @@ def reconstruct(size: int, angles: int, channels: int, *, repeat: int, slow: int
         return solvers.fbp(A, sinogram)
 
     def astra(workers: int) -> Contestant:
-        work = _astra_fbp(theta, size, by_channel, workers)
+        work = fbp_peers.astra_fbp(theta, size, by_channel, workers)
         return Contestant(f"ASTRA FBP, linear, CPU, {_threads(workers)}", work, channels, error)
 
     def scikit_image() -> Contestant:
         center = size // 2  # where iradon takes the axis to be
         some = truth.head_sinogram(theta, size, center) @ densities[:, :slow]
-        work = _iradon(theta, np.ascontiguousarray(np.moveaxis(some, -1, 0), dtype=np.float32))
+        work = fbp_peers.iradon(
+            theta, np.ascontiguousarray(np.moveaxis(some, -1, 0), dtype=np.float32)
+        )
         distance = _distance(size, densities[:, :slow], center)
         return Contestant("scikit-image iradon", work, some.shape[-1], distance)
+
+    def algotom() -> Contestant:
+        work = fbp_peers.algotom_fbp(theta, by_channel[:slow])
+        distance = _distance(size, densities[:, :slow])
+        return Contestant("Algotom FBP", work, min(slow, channels), distance)
+
+    def tomopy() -> Contestant:
+        work = fbp_peers.tomopy_gridrec(theta, by_channel, CORES)
+        return Contestant("TomoPy gridrec", work, channels, error)
 
     return race(
         [
@@ -53,6 +63,8 @@ def reconstruct(size: int, angles: int, channels: int, *, repeat: int, slow: int
             enter("ASTRA FBP", lambda: astra(1)),
             enter("ASTRA FBP, in threads", lambda: astra(max(2, CORES))),
             enter("scikit-image iradon", scikit_image),
+            enter("Algotom FBP", algotom),
+            enter("TomoPy gridrec", tomopy),
         ],
         repeat,
     )
@@ -78,60 +90,6 @@ def _by_threads(
         Contestant(f"{OURS}, {_threads(n)}", granted(n, work), count, error)
         for n in dict.fromkeys([CORES, 1])
     ]
-
-
-def _astra_fbp(
-    theta: truth.Float64, size: int, sinograms: np.ndarray, workers: int
-) -> Callable[[], np.ndarray]:
-    """Loop over the channels as ASTRA's users do, on objects that are made once per thread."""
-    import astra
-
-    beam = astra.create_proj_geom("parallel", 1.0, size, theta)
-    grid = astra.create_vol_geom(size, size)
-
-    def loop(channels: range) -> list[np.ndarray]:
-        projector = astra.create_projector("linear", beam, grid)
-        data, image = astra.data2d.create("-sino", beam), astra.data2d.create("-vol", grid)
-        config = astra.astra_dict("FBP") | {
-            "ProjectorId": projector,
-            "ProjectionDataId": data,
-            "ReconstructionDataId": image,
-            "option": {"FilterType": "Ram-Lak"},
-        }
-        algorithm = astra.algorithm.create(config)
-        images = []
-        for channel in channels:
-            astra.data2d.store(data, sinograms[channel])
-            astra.algorithm.run(algorithm)
-            images.append(astra.data2d.get(image))
-        astra.algorithm.delete(algorithm)
-        astra.data2d.delete([data, image])
-        astra.projector.delete(projector)
-        return images
-
-    def work() -> np.ndarray:
-        shares = [range(n, len(sinograms), workers) for n in range(workers)]
-        with ThreadPoolExecutor(workers) as pool:
-            parts = list(pool.map(loop, shares))
-        images = np.empty((size, size, len(sinograms)), dtype=np.float32)
-        for share, part in zip(shares, parts, strict=True):
-            for channel, image in zip(share, part, strict=True):
-                images[..., channel] = image
-        return images
-
-    return work
-
-
-def _iradon(theta: truth.Float64, sinograms: np.ndarray) -> Callable[[], np.ndarray]:
-    from skimage import transform
-
-    degrees = np.rad2deg(theta)
-    iradon: Any = transform.iradon  # carries no types
-
-    def work() -> np.ndarray:
-        return np.stack([iradon(one.T, degrees, filter_name="ramp") for one in sinograms], axis=-1)
-
-    return work
 
 
 def fit(spectra: int, channels: int, *, repeat: int, subset: int = 100) -> tuple[Results, str]:
