@@ -26,7 +26,7 @@ from ndtomo_dask.schema import LEADING
 Compute = Callable[[Sequence[Any], str], Sequence[Any]]
 
 _DETACHED = "detached"
-_FAN_IN = 8
+_FAN_IN = 2
 """Partial results merged at a time; the order of merging is fixed by the blocks' order."""
 
 

@@ -34,11 +34,14 @@ VECTOR = 16
 """Channels per block are a multiple of this where they can be, to fill the CPU's vectors."""
 READ_BUFFERS = 16 * INNER_CHUNK
 """Compressed and decoded inner chunks in flight while a block is read."""
-GRAM_ROWS = 4096
+GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
 
-_HELD = {"fbp": (2, 1), "sirt": (4, 3), "cgls": (4, 4)}
-"""Copies of the sinogram block and of the volume block that each method holds at once."""
+_HELD = {"fbp": (9, 4), "sirt": (16, 12), "cgls": (17, 16)}
+"""Quarters of the sinogram block and of the volume block that each method holds at once: measured.
+A quarter is the mask of what is finite."""
+_WRITING = (4, 12)
+"""The same while the volume is written: both blocks, the compressed tiles and their shard."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def image_block(
     stored chunks, so that none is read twice.
     """
     image, volume = _image_bytes(sizes, itemsize)
-    per_channel = image * _HELD[method][0] + volume * (_HELD[method][1] + 2)
+    per_channel = _per_channel(image, volume, method)
     fit = max(0, allowed_mem - READ_BUFFERS) // per_channel
     largest = min(fit, LARGEST_BLOCK // max(image, volume), ceil(sizes["channel"] / LEAST_TASKS))
     channels = _round_down(max(1, largest), min(multiple, sizes["channel"]), fit)
@@ -235,6 +238,12 @@ def _image_bytes(sizes: Mapping[str, int], itemsize: int) -> tuple[int, int]:
             "translation"
         ] ** 2 * itemsize
     return sizes["y"] * sizes["x"] * itemsize, sizes["y"] * sizes["x"] * itemsize
+
+
+def _per_channel(image: int, volume: int, method: str) -> int:
+    """Bytes that one channel takes when a block is reconstructed, or written if that is more."""
+    held = (image * images + volume * volumes for images, volumes in (_HELD[method], _WRITING))
+    return ceil(max(held) / 4)
 
 
 def _round_down(channels: int, multiple: int, fit: int) -> int:
@@ -259,8 +268,13 @@ def spectra_block(
 
 
 def _gram_bytes(sizes: Mapping[str, int]) -> int:
+    """Bytes of the moments beside the block.
+
+    A slab of rows in both precisions, its product and the sum; or, where the sums of two blocks are
+    merged, three of these.
+    """
     channels = sizes["channel"]
-    return 3 * channels**2 * 8 + 2 * GRAM_ROWS * channels * 8
+    return max(12 * channels**2 + 13 * GRAM_ROWS * channels, 24 * channels**2)
 
 
 def correct(
@@ -293,15 +307,14 @@ def reconstruct(
     fitting = image_block(sizes, itemsize, allowed_mem=allowed_mem, method=method)
     block = dict(fitting if block is None else block)
     image, volume = _image_bytes(sizes, itemsize)
-    sinograms, volumes = _HELD[method]
-    per_channel = image * sinograms + volume * (volumes + 2)
+    per_channel = _per_channel(image, volume, method)
     if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
         block |= {dim: 1 for dim in block if dim in ("time", "z")}
     if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
         block["channel"] = _cut(block["channel"], fitting["channel"])
     channels = _channels(block)
     frames = prod(sizes.get(dim, 1) for dim in ("time", "z")) * sizes["channel"]
-    scratch = ((sinograms - 1) * image + (volumes - 1 + 2) * volume) * channels + READ_BUFFERS
+    scratch = (per_channel - image - volume) * channels + READ_BUFFERS
     plan = Plan(f"reconstruct ({method})", tuple(block.items()), blocks_of(sizes, block),
                 image * channels, scratch, volume * channels,
                 frames * image, frames * volume, allowed_mem)  # fmt: skip

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from math import prod
@@ -10,6 +11,13 @@ from ndtomo_dask import plan
 from ndtomo_dask.errors import OptionError, PlanError
 from tests.strategies import frames, itemsizes, memory, scan_sizes, volume_sizes
 
+STEPS = ("fbp", "sirt", "cgls", "moments", "merge", "fit", "save fbp", "save sirt")
+MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288",
+                      "MALLOC_TRIM_THRESHOLD_": "16777216"}  # fmt: skip
+MEMORY_SLACK = 8 * 10**6
+"""Bytes of code and interpreter that a first block touches, whatever its size."""
+PADDING = 1.4
+"""How far a plan, less its read buffers, may exceed what a kernel takes by itself."""
 SCAN = {"angle": 180, "translation": 200, "channel": 1000}
 GB = 10**9
 
@@ -182,3 +190,18 @@ def test_a_worker_keeps_room_for_itself():
     assert plan.task_mem(4 * GB) < 0.6 * 4 * GB
     assert plan.task_mem(4 * GB, threads=2) * 2 <= plan.task_mem(4 * GB)
     assert plan.task_mem(10**6) == plan.MB
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to measure peak memory")
+@pytest.mark.parametrize("step", STEPS)
+def test_a_task_holds_what_its_plan_says(step, tmp_path):
+    """Measured in a fresh process, with the allocator set as in a worker."""
+    command = [sys.executable, "-m", "tests.measure_memory", step, str(tmp_path)]
+    environment = os.environ | MEMORY_ENVIRONMENT
+    done = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
+    measured, projected = map(int, done.stdout.split())
+    figures = f"{step}: measured {plan.human(measured)}, projected {plan.human(projected)}"
+    print(figures)  # noqa: T201
+    assert measured <= projected + MEMORY_SLACK, figures
+    assert projected - plan.READ_BUFFERS <= PADDING * measured

@@ -1,0 +1,118 @@
+"""Peak memory of one task of each kind, against its plan. Run by `test_plan`: step, tmp folder."""
+
+import sys
+from pathlib import Path
+
+import dask
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask import plan, reconstruct
+from ndtomo_dask.apply import reduce_kernel
+from ndtomo_dask.decompose import moments_block
+from ndtomo_dask.fit import Window, fit_block
+from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.io.layout import open_store
+from ndtomo_dask.io.store import save
+from ndtomo_dask.kernels.factors import moments_combine
+from ndtomo_dask.reconstruct import reconstruct_block
+
+SCAN = {"angle": 160, "translation": 200, "channel": 1024}
+VOLUME = {"y": 192, "x": 192, "channel": 1024}
+ALLOWED = 2 * 10**9
+
+
+def status(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def measured(work):
+    """Rise of the resident memory while ``work`` runs, at its highest."""
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    result = work()
+    assert result is not False
+    return status("VmHWM") - before
+
+
+def noise(*shape):
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def reconstruct_step(method, folder):
+    made = plan.reconstruct(SCAN, 4, method=method, allowed_mem=ALLOWED)
+    angles = np.linspace(0, np.pi, SCAN["angle"], endpoint=False)
+    geometry = ParallelGeometry.centered(angles, SCAN["translation"])
+    options = {"geometry": geometry, "step": 0.1, "method": method, "backend": "cpu",
+               "filter": "ram-lak", "iterations": 2, "nonnegative": True}  # fmt: skip
+    reconstruct_block(noise(160, 200, 2), **options)
+    shape = tuple(dict(made.block).values())
+    return measured(lambda: reconstruct_block(noise(*shape), **options)), made
+
+
+def moments_step(folder):
+    block = plan.spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
+    made = plan.find_components(VOLUME, 4, components=5, passes=1, allowed_mem=ALLOWED, block=block)
+    shift = np.zeros(VOLUME["channel"])
+    moments_block(noise(2, 2, VOLUME["channel"]), shift=shift)
+    return measured(lambda: moments_block(noise(*block.values()), shift=shift)), made
+
+
+def merge_step(folder):
+    """Merge the moments of two blocks, read in order, one task at a time."""
+    sizes = {"y": 16, "x": 8, "channel": 2048}
+    block = {**sizes, "y": 8}
+    made = plan.find_components(sizes, 4, components=5, passes=1, allowed_mem=ALLOWED, block=block)
+    array = xr.DataArray(noise(*sizes.values()), dims=tuple(sizes)).chunk(y=8)
+    total = {"description": "moments", "shift": np.zeros(2048)}
+    moments_block(noise(2, 2, 2048), shift=total["shift"])
+    return measured(lambda: reduce_kernel(array, moments_block, moments_combine, **total)), made
+
+
+def fit_step(folder):
+    block = plan.spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
+    made = plan.per_pixel(
+        "fit_peaks", VOLUME, 4, channels=101, values=24, allowed_mem=ALLOWED, block=block
+    )
+    windows = [Window("a", 100, 201), Window("b", 500, 601)]
+    options = {"axis": np.arange(1024.0), "windows": windows, "shape": "pseudo_voigt"}
+    fit_block(noise(2, 2, 1024), **options)
+    return measured(lambda: fit_block(noise(*block.values()), **options)), made
+
+
+def stored_scan(folder, sizes):
+    coords = {"angle": ("angle", np.linspace(0, 180, sizes["angle"], endpoint=False)),
+              "q": ("channel", np.linspace(1, 5, sizes["channel"]))}  # fmt: skip
+    data = np.random.default_rng(0).poisson(20, tuple(sizes.values())).astype("float32")
+    ds = xr.Dataset({"sinogram": (tuple(sizes), data)}, coords=coords)
+    save(ds.chunk(plan.shard_of_projections(sizes, 4)), folder / "scan.zarr")
+
+
+def save_step(method, folder):
+    stored_scan(folder, SCAN)
+    ds = open_store(folder / "scan.zarr", allowed_mem=ALLOWED)
+    few = reconstruct(ds.isel(channel=slice(2)), method=method, iterations=2)
+    save(few[["volume"]], folder / "w.zarr")
+    block = dict(zip(SCAN, ds.sinogram.data.chunksize, strict=True))
+    made = plan.reconstruct(SCAN, 4, method=method, allowed_mem=ALLOWED, block=block)
+    volume = reconstruct(ds, method=method, iterations=2)[["volume"]]
+    return measured(lambda: save(volume, folder / "v.zarr")), made
+
+
+STEPS = {
+    "fbp": (reconstruct_step, "fbp"),
+    "sirt": (reconstruct_step, "sirt"),
+    "cgls": (reconstruct_step, "cgls"),
+    "moments": (moments_step,),
+    "merge": (merge_step,),
+    "fit": (fit_step,),
+    "save fbp": (save_step, "fbp"),
+    "save sirt": (save_step, "sirt"),
+}
+
+if __name__ == "__main__":
+    step, *options = STEPS[sys.argv[1]]
+    with dask.config.set(scheduler="synchronous"):
+        peak, made = step(*options, Path(sys.argv[2]))
+    sys.stdout.write(f"{peak} {made.projected_mem}")
