@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import xarray as xr
+
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of
-from ndtomo_dask.errors import RecipeError
+from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.plan import Plan
@@ -36,7 +39,9 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
     PlanError
         A step would not fit the memory allowed.
     RecipeError
-        The recipe reconstructs something that is no sinogram.
+        The recipe reconstructs something that is no sinogram, or saves what no step makes.
+    SchemaError, OptionError
+        A step has an option that does not suit the data, such as a window outside the axis.
     """
     ds = open_scan(**recipe.input)
     name = "sinogram" if "sinogram" in ds else "volume"
@@ -44,6 +49,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
         raise RecipeError(
             "the input has neither a sinogram nor a volume, so nothing can be planned."
         )
+    rehearse(recipe, ds)
     array = ds[name]
     sizes = sizes_of(array)
     allowed, keeps = allowed_memory(allowed_mem), "sinogram" in recipe.save
@@ -53,6 +59,42 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
         if step.verb not in GEOMETRY_VERBS:
             plans += _PLANNERS.get(step.verb, _correct)(state, step)
     return plans
+
+
+def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
+    """Take every lazy step on one pixel, so that a wrong option is refused before anything runs.
+
+    Nothing is computed: what a ``find_`` step would find is imagined. Refuses what the verbs
+    themselves refuse, and variables to save that no step makes.
+    """
+    given = ds
+    for step in recipe.steps:
+        if "volume" in ds:
+            ds = ds.isel(y=[0], x=[0])
+        if not step.verb.startswith("find_"):
+            # One block, since where blocks must be whole the runner sees to it.
+            ds = step.definition.function(ds.chunk(-1), *_imagined(ds, step), **step.options)
+    for name in recipe.save:
+        if name not in ds:
+            made = [str(name) for name in ds.data_vars if name not in given] or [*ds.data_vars]
+            raise RecipeError(
+                f"the recipe saves {name!r}, which no step makes. {nearest(name, map(str, made))}"
+            )
+
+
+def _imagined(ds: xr.Dataset, step: Step) -> list[xr.Dataset]:
+    """Stand-in for what a verb must be given, of the right shape."""
+    if not step.definition.required or step.is_given:
+        return []
+    sizes = {str(dim): size for dim, size in ds.sizes.items()}
+    shift, spectrum = np.zeros(sizes.get("angle", 0)), np.ones((1, sizes.get("channel", 0)))
+    stand_ins = {
+        "rotation_center": xr.DataArray((sizes.get("translation", 1) - 1) / 2),
+        "projection_shift": xr.DataArray(shift, dims="angle"),
+        "component_spectrum": xr.DataArray(spectrum, dims=("component", "channel")),
+    }
+    name = str(step.definition.applies)
+    return [xr.Dataset({name: stand_ins[name]})]
 
 
 def _correct(state: _State, step: Step) -> list[Plan]:

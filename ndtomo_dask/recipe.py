@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import xarray as xr
 import yaml
@@ -189,19 +190,44 @@ def _step(entry: Any, name: str) -> Step:
         raise RecipeError(
             f"{name}: options of {verb} are written {{option: value}}, not {options!r}."
         )
-    known = [*inspect.signature(VERBS[verb].function).parameters][1:]
-    for option in options:
+    _check_options(verb, options, name)
+    return Step(verb, options)
+
+
+def _check_options(verb: str, options: Mapping[str, Any], name: str) -> None:
+    known = dict([*inspect.signature(VERBS[verb].function).parameters.items()][1:])
+    for option, value in options.items():
         if option not in known:
             raise RecipeError(
                 f"{name}: {verb} has no option {option!r}. {nearest(str(option), known)}"
             )
-    for option, parameter in inspect.signature(VERBS[verb].function).parameters.items():
-        must_be_given = (
-            parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
-        )
-        if must_be_given and option not in options:
+        wanted = known[option].annotation
+        if not _fits(value, wanted):
+            choices = get_args(wanted) if get_origin(wanted) is Literal else ()
+            kind = "known" if choices else getattr(wanted, "__name__", str(wanted))
+            hint = nearest(str(value), choices) if choices else ""
+            raise RecipeError(
+                f"{name}: {option}={value!r} of {verb} is not {kind}. {hint}".rstrip()
+            )
+    for option, parameter in known.items():
+        needed = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if needed and option not in options:
             raise RecipeError(f"{name}: {verb} needs option {option!r}.")
-    return Step(verb, options)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Tell whether a value read from YAML is of an option's type; of types unknown here, all are.
+
+    >>> _fits(3, int | None), _fits("three", int), _fits("fbpp", Literal["fbp", "sirt"])
+    (True, False, False)
+    """
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    if isinstance(annotation, UnionType):
+        return any(_fits(value, kind) for kind in get_args(annotation))
+    if annotation in (int, float):
+        return isinstance(value, int | annotation) and not isinstance(value, bool)
+    return isinstance(value, annotation) if annotation in (str, bool, NoneType) else True
 
 
 def _check_order(steps: tuple[Step, ...], name: str) -> None:

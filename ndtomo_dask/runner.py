@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,11 @@ from ndtomo_dask.io.store import (
     remove_store,
     save,
     store_attributes,
-    stored_variables,
 )
 from ndtomo_dask.planner import plan_recipe
 from ndtomo_dask.recipe import Recipe, Step
 
-DIGEST = "recipe_digest"
+DIGEST, SOURCE = "recipe_digest", "source"
 IMAGE_DIMS = ("angle", "translation", "y", "x")
 
 
@@ -37,6 +37,8 @@ class Run:
     """The last result that holds each variable which a verb may apply."""
     pending: set[str] = field(default_factory=set)
     """Variables that were made but not stored."""
+    stored: set[str] = field(default_factory=set)
+    """Variables that this run has stored, or found whole; an interrupted one may have more."""
     timings: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -57,12 +59,12 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         A step would not fit the workers' memory; nothing has run.
     StoreError
         The output exists (and neither ``resume`` nor ``overwrite`` is given), or ``resume`` is
-        asked for and it was made by another recipe.
+        asked for and it was made by another recipe or from other input.
     """
     source = open_scan(**recipe.input)
-    _check_output(recipe, resume=resume, overwrite=overwrite)
-    about = {DIGEST: recipe.digest, "recipe": recipe.text}
+    about = {DIGEST: recipe.digest, "recipe": recipe.text, SOURCE: source.attrs.get(SOURCE, "")}
     plans = plan_recipe(recipe)
+    _check_output(recipe.output, about, resume=resume, overwrite=overwrite)
     create_store(recipe.output, about)
     run = Run(recipe, source.assign_attrs(about))
 
@@ -80,22 +82,29 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     return open_scan(recipe.output, layout="spectra")
 
 
-def _check_output(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-    output = recipe.output
+def _check_output(output: Path, about: Mapping[str, str], *, resume: bool, overwrite: bool) -> None:
     if not output.exists():
         return
     if overwrite:
         remove_store(output)
-    elif not resume:
+        return
+    if not resume:
         raise StoreError(
             f"{output} exists. Pass --resume to finish an interrupted run, --overwrite to start "
             f"again, or another output."
         )
-    elif store_attributes(output).get(DIGEST) != recipe.digest:
-        raise StoreError(
-            f"{output} was made by another recipe, so it cannot be resumed. Pass --overwrite to "
-            f"start again, or another output."
-        )
+    made = store_attributes(output)
+    for key, what in ((DIGEST, "by another recipe"), (SOURCE, "from other input")):
+        if (made or not _is_begun(output)) and made.get(key) != about[key]:
+            raise StoreError(
+                f"{output} was made {what}, so it cannot be resumed. Pass --overwrite to start "
+                f"again, or another output."
+            )
+
+
+def _is_begun(output: Path) -> bool:
+    """Tell whether a run was killed before it had written what the store is about."""
+    return {entry.name for entry in output.iterdir()} <= {FOUND_GROUP}
 
 
 def _take(run: Run, number: int, step: Step) -> None:
@@ -145,7 +154,7 @@ def _bring(run: Run, variable: str, layout: str) -> None:
     whole = IMAGE_DIMS if layout == "images" else ("channel",)
     chunks = run.ds[variable].chunksizes
     if any(len(chunks.get(dim, (0,))) > 1 for dim in whole):
-        if variable in run.pending or variable not in stored_variables(run.store):
+        if variable in run.pending or variable not in run.stored:
             _store(run, {variable} | (run.pending & set(run.recipe.save)))
         _reopen(run, layout)
 
@@ -155,12 +164,13 @@ def _store(run: Run, names: set[str]) -> None:
     if not names:
         return
     small = {str(name) for name, array in run.ds.data_vars.items() if "channel" not in array.dims}
-    beside = small - run.pending - stored_variables(run.store)
+    beside = small - run.pending - run.stored
     others = set(run.ds.data_vars) - names - beside
     # Dropping the others, not selecting these, keeps the geometry, whose dimensions may be gone.
     save(_in_shards(run.ds.drop_vars(others)), run.store, resume=True)
     run.pending -= names
-    _reopen(run, "spectra" if "volume" in stored_variables(run.store) else "images")
+    run.stored |= names | beside
+    _reopen(run, "spectra" if "volume" in run.stored else "images")
 
 
 def _in_shards(ds: xr.Dataset) -> xr.Dataset:
@@ -169,8 +179,11 @@ def _in_shards(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _reopen(run: Run, layout: str) -> None:
+    """Read what is stored from the store, as far as this run has come: a resumed one holds more."""
+    ds = open_scan(run.store, layout=layout)
+    ds = ds.drop_vars(set(ds.variables) - set(run.ds.variables))
     unsaved = {name: run.ds[name] for name in run.pending}
-    run.ds = open_scan(run.store, layout=layout).assign(unsaved)
+    run.ds = ds.drop_attrs(deep=False).assign_attrs(run.ds.attrs).assign(unsaved)
 
 
 def _note(run: Run, stage: str, start: float) -> None:

@@ -111,6 +111,19 @@ def test_a_recipe_can_be_put_on_another_scan_and_keeps_its_map():
             r"options of reconstruct are written \{option: value\}",
         ),
         (with_steps({"reconstruct": {}, "remove_air": {}}), r"a step is 'verb' or 'verb: \{option"),
+        (
+            with_steps({"reconstruct": {"method": "fpb"}}),
+            r"method='fpb' of reconstruct is not known\. Did you mean 'fbp'\?",
+        ),
+        (
+            with_steps({"reconstruct": {"iterations": "many"}}),
+            r"iterations='many' of reconstruct is not int\.",
+        ),
+        (with_steps({"remove_air": {"width": True}}), r"width=True of remove_air is not int\."),
+        (
+            with_steps({"fit_peaks": {"windows": {"a": [1, 2]}, "significance": "6 sigma"}}),
+            r"significance='6 sigma' of fit_peaks is not float\.",
+        ),
         (with_steps(7), r"a step is 'verb' or 'verb: \{option: value\}', not 7"),
         (
             with_steps("set_rotation_center"),
