@@ -12,6 +12,7 @@ import xarray as xr
 
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.scan import by_projection, open_scan
+from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.io.store import (
     FOUND_GROUP,
     create_store,
@@ -100,6 +101,18 @@ def _check_output(output: Path, about: Mapping[str, str], *, resume: bool, overw
                 f"{output} was made {what}, so it cannot be resumed. Pass --overwrite to start "
                 f"again, or another output."
             )
+    _forget_damaged(output)
+
+
+def _forget_damaged(output: Path) -> None:
+    """Remove shards that are not whole, before anything reads them."""
+    for metadata in output.glob("*/zarr.json"):
+        shards = metadata.parent / "c"
+        if shards.exists():
+            files = ShardFiles(metadata.parent)
+            for file in [shards, *shards.rglob("*")]:
+                if file.is_file() and not files.is_whole(file):
+                    file.unlink()
 
 
 def _is_begun(output: Path) -> bool:

@@ -33,7 +33,10 @@ class ShardFiles:
 
     def is_complete(self, index: tuple[int, ...]) -> bool:
         """Tell whether a shard is there, its index intact and its bytes all present."""
-        file = self.file(index)
+        return self.is_whole(self.file(index))
+
+    def is_whole(self, file: Path) -> bool:
+        """Tell the same of a shard's file."""
         if not file.is_file():
             return False
         if not self._inner:
