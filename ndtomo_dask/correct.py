@@ -170,7 +170,7 @@ def find_projection_scale(ds: xr.Dataset, *, reference: str = "max") -> xr.Datas
     Returns ``projection_scale ([z,] angle)``; 1 is the ``reference``: the brightest projection
     (``"max"``), the ``"mean"`` or the ``"median"``. A projection without counts is NaN.
     """
-    scale = _scale(_planned_sinogram(ds, "find_projection_scale"), reference)
+    scale = _scale(_planned_sinogram(ds, "find_projection_scale", ["translation"]), reference)
 
     (scale,) = compute_arrays([scale], "find projection scale")
 
@@ -188,7 +188,7 @@ def normalize_projections(
     `find_projection_scale` returned. A projection without counts becomes NaN and is left out of
     the reconstruction.
     """
-    sinogram = _planned_sinogram(ds, "normalize_projections")
+    sinogram = _planned_sinogram(ds, "normalize_projections", ["translation"])
 
     estimate = (
         _scale(detached(sinogram), reference)
@@ -202,16 +202,21 @@ def normalize_projections(
 
 
 def _scale(sinogram: xr.DataArray, reference: str) -> xr.DataArray:
-    totals = sinogram.where(np.isfinite(sinogram)).sum(("translation", "channel"), dtype="float64")
-    sizes = {"angle": totals.sizes["angle"]}
+    sums = apply_kernel(sums_block, sinogram, core=["translation"], out={}, dtype="float64")
+    sizes = {"angle": sums.sizes["angle"]}
     return apply_kernel(
-        scale_block, gathered(totals), core=["angle"], out=sizes, reference=reference
+        scale_block, gathered(sums), core=["angle", "channel"], out=sizes, reference=reference
     )
 
 
-def scale_block(totals: np.ndarray, *, reference: kernel.Reference) -> np.ndarray:
-    """Relative flux from total counts, (angle,) -> (angle,)."""
-    return kernel.projection_scale(totals, reference=reference)
+def sums_block(block: np.ndarray) -> np.ndarray:
+    """Sum over translations, (angle, translation, channel) -> (angle, channel)."""
+    return kernel.projection_sums(block)
+
+
+def scale_block(sums: np.ndarray, *, reference: kernel.Reference) -> np.ndarray:
+    """Relative flux from sums over translations, (angle, channel) -> (angle,)."""
+    return kernel.projection_scale(kernel.projection_totals(sums), reference=reference)
 
 
 def divide_block(block: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -81,17 +81,33 @@ def subtract_air(block: Array, air: Array) -> Real:
     return np.asarray(values - np.asarray(air)[:, None, :].astype(values.dtype))
 
 
-def projection_totals_partial(block: Array) -> tuple[Float64, Counts]:
-    """Sum each projection over translations and channels: (total counts, samples summed).
+def projection_sums(block: Array) -> Float64:
+    """Sum each projection and channel over the translations, in float64; NaN if a sample is not.
 
-    Partials of other channels or translations of the same angles add; other angles are laid side
-    by side.
+    Blocks of other angles or channels are laid side by side.
     """
-    # (angle, translation, channel) -> (angle,), (angle,)
-    values = _floating(block)
-    finite = np.isfinite(values)
-    total = np.asarray(np.sum(values, axis=(1, 2), where=finite, dtype=np.float64))
-    return total, np.asarray(np.sum(finite, axis=(1, 2), dtype=np.int64))
+    # (angle, translation, channel) -> (angle, channel)
+    sums = np.asarray(_floating(block).sum(axis=1, dtype=np.float64))
+    sums[~np.isfinite(sums)] = np.nan
+    return sums
+
+
+def projection_totals(sums: Float64) -> Float64:
+    """Total counts of each projection, over the channels that are whole in all live projections.
+
+    A channel with a bad sample anywhere has no say: counted in some projections and not in others,
+    it would rescale the rest. Where no channel is whole, each projection is summed over what it
+    has. A projection without a finite channel is dead, and NaN.
+
+    >>> projection_totals(np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, np.nan]]))
+    array([ 1.,  3., nan])
+    """
+    # (angle, channel) -> (angle,)
+    finite = np.isfinite(sums)
+    alive = finite.any(axis=1)
+    whole = finite[alive].all(axis=0)
+    counted = finite & whole if whole.any() else finite
+    return np.where(alive, np.sum(sums, axis=1, where=counted), np.nan)
 
 
 def projection_scale(totals: Float64, *, reference: Reference = "max") -> Float64:
