@@ -114,7 +114,7 @@ def _image(
 
 
 def draw_geometry() -> Figure:
-    """An asymmetric phantom, and its sinogram with the path of its dot."""
+    """Draw an asymmetric phantom, and its sinogram with the path of its dot."""
     size, center, dot = 96, 53.5, (22, 70)
     phantom = np.zeros((size, size, 1))
     phantom[30:70, 34:40] = 1

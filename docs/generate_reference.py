@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import ndtomo_dask as nd
-from ndtomo_dask.kernels.least_squares import FitStatus
+from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.schema import COORDINATES, VARIABLES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -40,10 +40,25 @@ All take a `Dataset` first and return one, unless said otherwise; options are ke
 **Computes** means that data are read and worked on before the call returns; everything else is
 lazy. `help(nd.reconstruct)` has the parameters, shapes, units and errors.
 """
-VARIABLES_HEAD = """# Dimensions, coordinates and variables
+VARIABLES_PAGE = """# Dimensions, coordinates and variables
 
 What every name in a dataset means. Leading dimensions `time` and `z` may stand before the others.
-"""
+
+## Coordinates
+
+{coordinates}
+`wavelength` (angstrom) is a scalar coordinate; with it `tth`, `q` and `d` follow from one another.
+`component` is a number, `peak` a name.
+
+## Variables
+
+Units are those of a scan in counts. A reconstruction puts its sinogram's unit in place of count.
+Peak areas, positions and widths carry the unit of the axis on which they were fitted.
+
+{variables}
+## Outcomes of a fit
+
+{outcomes}"""
 
 
 def api_page() -> str:
@@ -112,15 +127,7 @@ def variables_page() -> str:
         ("`peak_status`", "Name", "Meaning"),
         ((str(int(one)), one.name.lower(), one.meaning) for one in FitStatus),
     )
-    return "\n".join([
-        VARIABLES_HEAD, "## Coordinates\n", coordinates,
-        "`wavelength` (angstrom) is a scalar coordinate; with it `tth`, `q` and `d` follow from "
-        "one another.\n`component` is a number, `peak` a name.\n",
-        "## Variables\n",
-        "Units are those of a scan in counts. A reconstruction puts its sinogram's unit in place "
-        "of count;\npeaks are in units of the axis they were fitted on.\n",
-        variables, "## Outcomes of a fit\n", outcomes,
-    ])  # fmt: skip
+    return VARIABLES_PAGE.format(coordinates=coordinates, variables=variables, outcomes=outcomes)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
