@@ -121,7 +121,7 @@ def run_demo(folder: Path, *, size: int = 128, say: Callable[[str], None]) -> De
     return result
 
 
-SAVED = ["sinogram", "volume", "bridged_samples", "component_spectrum", "component_map",
+SAVED = ["sinogram", "volume", "missing_samples", "component_spectrum", "component_map",
          "peak_area", "peak_area_error", "peak_position", "peak_position_error", "peak_fwhm",
          "peak_status"]  # fmt: skip
 

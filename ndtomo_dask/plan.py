@@ -17,8 +17,8 @@ KB, MB, GB = 10**3, 10**6, 10**9
 _UNITS = {"": 1, "B": 1, "KB": KB, "MB": MB, "GB": GB, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
-RESERVED_MEM = 300 * MB
-"""A worker that has imported and compiled everything: measured 240-290 MB."""
+RESERVED_MEM = 350 * MB
+"""A worker that has imported and compiled everything: measured 325-346 MB."""
 DEFAULT_ALLOWED_MEM = GB
 LEAST_WORKER_MEM = GB
 """With less, blocks become so small that overhead shows."""
@@ -337,7 +337,10 @@ def find_components(
     plan = Plan("find_components", tuple(block.items()), blocks_of(sizes, block) * passes,
                 held, _gram_bytes(sizes) + READ_BUFFERS, scores,
                 total * passes, 0, allowed_mem)  # fmt: skip
-    return plan.checked("Open the store with a smaller allowed_mem, or rebin the channels.")
+    return plan.checked(
+        f"The channels' Gram matrix alone takes {human(_gram_bytes(sizes))}: give the workers more "
+        f"memory, or select fewer channels."
+    )
 
 
 def per_pixel(

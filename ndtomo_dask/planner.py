@@ -68,12 +68,13 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     themselves refuse, and variables to save that no step makes.
     """
     given = ds
+    # One block, since where blocks must be whole the runner sees to it.
+    ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
     for step in recipe.steps:
         if "volume" in ds:
             ds = ds.isel(y=[0], x=[0])
         if not step.verb.startswith("find_"):
-            # One block, since where blocks must be whole the runner sees to it.
-            ds = step.definition.function(ds.chunk(-1), *_imagined(ds, step), **step.options)
+            ds = step.definition.function(ds, *_imagined(ds, step), **step.options)
     for name in recipe.save:
         if name not in ds:
             made = [str(name) for name in ds.data_vars if name not in given] or [*ds.data_vars]

@@ -22,7 +22,7 @@ from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
 from ndtomo_dask.kernels.projectors import LOADERS, Projector, load_projector
 from ndtomo_dask.schema import (
-    BRIDGED_SAMPLES,
+    MISSING_SAMPLES,
     MASK,
     SINOGRAM,
     VOLUME,
@@ -78,7 +78,7 @@ def reconstruct(
     Returns
     -------
         ``ds`` with ``volume ([time, z,] y, x, channel)`` in units of the sinogram per mm, and
-        ``bridged_samples (channel)``, the number of interpolated samples.
+        ``missing_samples ([time, z,] channel)``: how many samples were not finite.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def reconstruct(
     volume = volume.assign_attrs(
         units=f"{sinogram.attrs.get('units', 'count')}/mm", assumed=ASSUMED
     )
-    return label(ds, {VOLUME: volume, BRIDGED_SAMPLES: bridged}, step="reconstruct", **options)
+    return label(ds, {VOLUME: volume, MISSING_SAMPLES: bridged}, step="reconstruct", **options)
 
 
 def _check_options(method: str, backend: str, iterations: int, nonnegative: bool) -> None:

@@ -207,12 +207,11 @@ def _status_table(ds: xr.Dataset) -> str:
 
 
 def _faults(ds: xr.Dataset) -> Section | None:
-    if "bridged_samples" not in ds:
+    if "missing_samples" not in ds:
         return None
-    bridged = int(ds["bridged_samples"].sum())
-    total = int(np.prod([*ds["sinogram"].shape])) if "sinogram" in ds else 0
-    share = f" of {total}" if total else ""
-    return "Faults", f"<p>{bridged}{share} samples were not finite and were interpolated.</p>"
+    missing = int(ds["missing_samples"].sum())
+    share = f" of {ds['sinogram'].size}" if "sinogram" in ds else ""
+    return "Faults", f"<p>{missing}{share} samples of the sinogram were not finite.</p>"
 
 
 def _cost(store: Path) -> Section | None:

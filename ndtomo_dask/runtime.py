@@ -36,6 +36,7 @@ _ALLOCATOR = {
 `benchmarks.out_of_core`: peaks of 480 MB instead of 700; lower thresholds cost time in the kernel.
 """
 _POLL = 0.2
+_ANSWER = "30s"
 _ANY_PORT = "127.0.0.1:0"
 
 
@@ -94,7 +95,12 @@ def connect(
 def _read_cluster_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise OptionError(f"cluster file {path} does not exist.")
-    options = yaml.safe_load(path.read_text()) or {}
+    try:
+        options = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise OptionError(f"{path} is not valid YAML. Check its indentation.") from error
+    if not isinstance(options, dict):
+        raise OptionError(f"{path} must hold options with their values, such as 'workers: 4'.")
     for name in options:
         if name not in LOCAL_OPTIONS:
             raise OptionError(f"{path} has option {name!r}. {nearest(str(name), LOCAL_OPTIONS)}")
@@ -104,7 +110,10 @@ def _read_cluster_file(path: Path) -> dict[str, Any]:
 def _join(address: str) -> "Client":
     from distributed import Client
 
-    client = Client(address, timeout="30s")
+    try:
+        client = Client(address, timeout=_ANSWER)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"no scheduler answers at {address}. Is it running there?") from error
     _adopt_memory(client)
     return client
 
@@ -120,6 +129,9 @@ def _start_local(
     from distributed import Client
     from distributed.system import MEMORY_LIMIT
 
+    for name, count in (("workers", workers), ("threads", threads)):
+        if count is not None and not (isinstance(count, int) and count > 0):
+            raise OptionError(f"{name}={count!r} is not a number of 1 or more.")
     limit = None if memory is None else plan.parse_bytes(memory)
     layout = plan.worker_layout(CPU_COUNT, MEMORY_LIMIT, workers=workers, limit=limit)
     kernel_threads = str(threads or layout.threads)

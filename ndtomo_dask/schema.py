@@ -80,9 +80,7 @@ COMPONENT_SPECTRUM = Variable(
     "component_spectrum", ("component", CHANNEL), "1", "component spectrum"
 )
 COMPONENT_MEAN = Variable("component_mean", (CHANNEL,), "count/mm", "mean spectrum")
-BRIDGED_SAMPLES = Variable(
-    "bridged_samples", (CHANNEL,), "1", "samples that were not finite and were interpolated"
-)
+MISSING_SAMPLES = Variable("missing_samples", (CHANNEL,), "1", "samples that were not finite")
 COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
 PEAK_AREA = Variable("peak_area", _PEAK_MAP, "count/mm", "integral of the peak")
 PEAK_POSITION = Variable("peak_position", _PEAK_MAP, "1", "position of the peak", additive=False)

@@ -20,7 +20,7 @@ STEPS = [
     "map_components",
     {"fit_peaks": {"windows": {"Cu 200": [3.3, 3.65]}, "axis": "q", "shape": "gaussian"}},
 ]
-SAVED = ["sinogram", "volume", "bridged_samples", "component_spectrum", "component_map",
+SAVED = ["sinogram", "volume", "missing_samples", "component_spectrum", "component_map",
          "peak_area", "peak_position", "peak_status"]  # fmt: skip
 SIZES = {"size": 32, "angles": 40, "channels": 96, "grains": 12, "seed": 7}
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 import yaml
 
 import ndtomo_dask as nd
 from ndtomo_dask import cli
-from ndtomo_dask.recipe import KEYS, VERBS, make_recipe
+from ndtomo_dask.plan import DEFAULT_ALLOWED_MEM
+from ndtomo_dask.recipe import KEYS, VERBS, make_recipe, read_recipe
 from ndtomo_dask.runtime import LOCAL_OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +73,12 @@ def test_code_runs_and_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    with dask.config.set({"ndtomo_dask.allowed_mem": DEFAULT_ALLOWED_MEM}):
+        run(page)
+
+
+def run(page: Path) -> None:
+    """Run the code of a page, top to bottom, and hold what it prints to what the page shows."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
     for block in blocks(page):
@@ -126,6 +134,11 @@ def test_recipes_and_cluster_files_are_valid(page: Path, block: Block) -> None:
         make_recipe(content, name=title(page))
     else:
         assert set(content) <= set(LOCAL_OPTIONS)
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=title)
+def test_examples_are_valid(recipe: Path) -> None:
+    read_recipe(recipe)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)

@@ -79,7 +79,7 @@ def test_every_height_shows_one_grain_in_a_capillary(catalyst, tmp_path):
     center = nd.find_rotation_center(near_opposite(catalyst))
     ds = nd.reconstruct(catalyst.pipe(nd.set_rotation_center, center))
     assert ds.volume.chunksizes["z"] == (1,) * 7
-    nd.save(ds[["volume", "bridged_samples"]], tmp_path / "catalyst.zarr")
+    nd.save(ds[["volume", "missing_samples"]], tmp_path / "catalyst.zarr")
     volume = nd.open_scan(tmp_path / "catalyst.zarr").volume.isel(channel=0)
 
     radius = distance(volume.shape[1:], center=(56, 50))
@@ -101,7 +101,7 @@ def test_the_tooth_has_dentine_enamel_and_a_clean_background(shared_data, tmp_pa
     found = nd.find_rotation_center(ds)
     assert abs(float(found.rotation_center) - 296.0) <= CENTER_REAL
     nd.save(
-        ds.pipe(nd.set_rotation_center, found).pipe(nd.reconstruct)[["volume", "bridged_samples"]],
+        ds.pipe(nd.set_rotation_center, found).pipe(nd.reconstruct)[["volume", "missing_samples"]],
         tmp_path / "tooth.zarr",
     )
     volume = nd.open_scan(tmp_path / "tooth.zarr").volume.isel(channel=0).compute()

@@ -45,7 +45,7 @@ def test_a_stack_is_the_slices_bit_by_bit(verb, stack):
     whole = verb(stack.chunk(z=1, channel=20))
     for z in range(2):
         alone = verb(stack.isel(z=z).chunk(channel=20))
-        for name in ("volume", "bridged_samples"):
+        for name in ("volume", "missing_samples"):
             np.testing.assert_array_equal(whole[name].isel(z=z), alone[name])
     np.testing.assert_array_equal(whole.volume, verb(stack).volume)
     np.testing.assert_array_equal(whole.volume, verb(stack.chunk(z=2, channel=20)).volume)
@@ -117,7 +117,7 @@ def test_a_bad_channel_damages_no_other(verb, scan):
 def test_missing_samples_are_counted_per_channel(scan):
     scan.sinogram[4, 10:13, 7] = np.nan
     scan.sinogram[6, 3, 7] = -np.inf
-    counted = reconstruct(scan.chunk(channel=20)).bridged_samples
+    counted = reconstruct(scan.chunk(channel=20)).missing_samples
     assert counted.dims == ("channel",)
     assert int(counted[7]) == int(counted.sum()) == 4
     assert counted.attrs["units"] == "1"

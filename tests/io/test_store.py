@@ -232,7 +232,7 @@ def test_nothing_to_save_and_no_store_are_refused(volume, tmp_path):
 
 def test_what_analysis_makes_survives_the_store(scan, tmp_path):
     path = tmp_path / "s.zarr"
-    save(reconstruct(scan)[["volume", "bridged_samples"]], path)
+    save(reconstruct(scan)[["volume", "missing_samples"]], path)
     ds = open_store(path, layout="spectra")
     ds = map_components(ds, find_components(ds, components=2, iterations=5))
     ds = fit_peaks(ds, windows={"Al 111": (2.5, 2.9), "Cu": (2.8, 3.2)}, axis="q")
