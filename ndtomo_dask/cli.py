@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except NdtomoError as error:
-        print(f"ndtomo-dask: {error}", file=sys.stderr)
+        said = (
+            str(error).replace("overwrite=True", "--overwrite").replace("resume=True", "--resume")
+        )
+        print(f"ndtomo-dask: {said}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

@@ -130,7 +130,7 @@ def _start_local(
     from distributed.system import MEMORY_LIMIT
 
     for name, count in (("workers", workers), ("threads", threads)):
-        if count is not None and not (isinstance(count, int) and count > 0):
+        if count is not None and (not str(count).isdigit() or not int(count)):
             raise OptionError(f"{name}={count!r} is not a number of 1 or more.")
     limit = None if memory is None else plan.parse_bytes(memory)
     layout = plan.worker_layout(CPU_COUNT, MEMORY_LIMIT, workers=workers, limit=limit)

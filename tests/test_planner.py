@@ -1,0 +1,127 @@
+"""The plan of a recipe is what the run then does."""
+
+import pytest
+
+import ndtomo_dask as nd
+from ndtomo_dask.errors import OptionError, PlanError, RecipeError, SchemaError
+from ndtomo_dask.planner import plan_recipe
+from ndtomo_dask.recipe import make_recipe, read_recipe
+from ndtomo_dask.runner import run_recipe
+from tests.recipes import STEPS, write_recipe, write_scan
+
+AS_PLANNED = 0.02
+"""Relative, for bytes: coordinates and small variables are not in a plan."""
+
+
+@pytest.fixture(scope="module")
+def scan_file(tmp_path_factory):
+    """Large enough for several shards of each kind."""
+    path = tmp_path_factory.mktemp("scan") / "scan.nxs"
+    return write_scan(path, size=48, angles=64, channels=1200)
+
+
+@pytest.fixture
+def recipe(scan_file, tmp_path):
+    return read_recipe(write_recipe(tmp_path / "recipe.yaml", scan_file, tmp_path / "out.zarr"))
+
+
+def shards(store, name):
+    return [path for path in (store / name / "c").rglob("*") if path.is_file()]
+
+
+def test_a_run_writes_what_was_planned(recipe):
+    plans = {plan.step: plan for plan in plan_recipe(recipe)}
+    result = run_recipe(recipe)
+    for name in ("sinogram", "volume"):
+        plan = plans[f"save {name}"]
+        assert len(shards(recipe.output, name)) == plan.tasks > 1
+        assert result[name].nbytes == plan.written_bytes
+    images = nd.open_scan(recipe.output, layout="images").sinogram
+    assert images.data.npartitions == plans["reconstruct (fbp)"].tasks
+    assert (
+        dict(images.chunksizes)["channel"][0] == dict(plans["reconstruct (fbp)"].block)["channel"]
+    )
+    assert images.nbytes == plans["reconstruct (fbp)"].read_bytes
+    maps = [name for name in result.data_vars if str(name).startswith("peak_")]
+    assert maps
+    assert plans["map_components"].written_bytes >= result.component_map.nbytes
+    assert result.volume.data.npartitions == plans["fit_peaks"].tasks
+
+
+def test_every_step_that_reads_data_is_planned_within_the_memory(recipe):
+    plans = plan_recipe(recipe, allowed_mem="200MB")
+    names = [plan.step.split(" ")[0] for plan in plans]
+    expected = [step if isinstance(step, str) else next(iter(step)) for step in STEPS]
+    untouched = ("align_projections", "set_rotation_center")
+    assert [name for name in names if name != "save"] == [n for n in expected if n not in untouched]
+    for plan in plans:
+        assert plan.projected_mem <= plan.allowed_mem == 200_000_000
+        assert str(plan).startswith(f"{plan.step}: {plan.tasks} tasks of ")
+
+
+def test_less_memory_makes_more_and_smaller_tasks(recipe):
+    rich = {plan.step: plan for plan in plan_recipe(recipe, allowed_mem="1GB")}
+    poor = {plan.step: plan for plan in plan_recipe(recipe, allowed_mem="90MB")}
+    assert poor["reconstruct (fbp)"].tasks >= rich["reconstruct (fbp)"].tasks
+    assert poor["reconstruct (fbp)"].written_bytes == rich["reconstruct (fbp)"].written_bytes
+
+
+def test_too_little_memory_is_refused_before_anything_runs(recipe):
+    with pytest.raises(PlanError, match=r"would hold .* in one task, but allowed_mem is 1 MB"):
+        plan_recipe(recipe, allowed_mem="1MB")
+    with pytest.raises(OptionError, match=r"'lots' is not a size in bytes\. Write it as '2GB'"):
+        plan_recipe(recipe, allowed_mem="lots")
+    assert not recipe.output.exists()
+
+
+@pytest.mark.usefixtures("no_compute")
+def test_a_plan_computes_nothing(recipe):
+    assert plan_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"fit_peaks": {"windows": {"Cu": [9.0, 9.5]}, "axis": "q"}}, SchemaError,
+         r"window 'Cu' \(9, 9\.5\) lies outside axis 'q', which covers 2\.1 to 4\.59792 1/an"),
+        ({"fit_peaks": {"windows": {"Cu": [3.3, 3.6]}, "axis": "energy"}}, SchemaError,
+         r"asked for axis 'energy', but the data have tth, q, d"),
+        ({"fit_peaks": {"windows": {"Cu": [3.3, 3.6]}, "axis": "q", "shape": "gausian"}},
+         OptionError, r"shape='gausian' is not known. Did you mean 'gaussian'"),
+        ({"reconstruct": {"filter": "ramp"}}, OptionError, r"filter='ramp' is not known"),
+        ("normalize_monitor", SchemaError, r"normalize_monitor needs 'monitor', which the dataset"),
+    ],
+    ids=["window", "axis", "shape", "filter", "monitor"],
+)  # fmt: skip
+def test_options_that_do_not_suit_the_data_are_refused_before_anything_runs(
+    recipe, scan_file, change, error, words
+):
+    """A wrong window of the last step is not found out after a night of reconstruction."""
+    name = change if isinstance(change, str) else next(iter(change))
+    steps = [change] if name == "normalize_monitor" else ["reconstruct"]
+    steps += [change] if name == "fit_peaks" else []
+    steps = [change] if name == "reconstruct" else steps
+    wrong = make_recipe({"input": str(scan_file), "output": str(recipe.output), "steps": steps})
+    with pytest.raises(error, match=words) as refused:
+        run_recipe(wrong)
+    assert "\n" not in str(refused.value)
+    assert not recipe.output.exists()
+
+
+def test_what_no_step_makes_cannot_be_saved(scan_file):
+    content = {"input": str(scan_file), "output": "never.zarr", "steps": ["reconstruct"]}
+    with pytest.raises(RecipeError, match=r"saves 'volum', which no step makes. Did you mean 'vol"):
+        plan_recipe(make_recipe(content | {"save": ["volum"]}))
+
+
+def test_a_volume_is_not_reconstructed_again(recipe, tmp_path):
+    nd.save(
+        nd.reconstruct(nd.open_scan(recipe.input["path"]))[["volume"]], tmp_path / "volume.zarr"
+    )
+    content = {"input": str(tmp_path / "volume.zarr"), "output": "x.zarr"}
+    with pytest.raises(SchemaError, match=r"reconstruct needs 'sinogram'"):
+        plan_recipe(make_recipe(content | {"steps": ["reconstruct"]}))
+    steps = [{"fit_peaks": {"windows": {"Cu": [3.3, 3.6]}, "axis": "q"}}]
+    assert [plan.step for plan in plan_recipe(make_recipe(content | {"steps": steps}))] == [
+        "fit_peaks"
+    ]

@@ -1,0 +1,166 @@
+"""Clusters: what they are made of, what is adopted from them, and what they survive."""
+
+import io
+import os
+import signal
+import threading
+import time
+
+import dask
+import dask.array as da
+import numpy as np
+import psutil
+import pytest
+import xarray as xr
+
+import ndtomo_dask as nd
+from ndtomo_dask import plan, runtime
+from ndtomo_dask.apply import allowed_memory
+from ndtomo_dask.errors import OptionError
+from ndtomo_dask.runtime import connect, describe, progress
+from tests.recipes import hashes
+
+MB = 10**6
+
+
+def environment():
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "MALLOC_ARENA_MAX")
+    return {name: os.environ.get(name) for name in names} | {"pid": os.getpid()}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """What a local cluster described by a file was like while it ran."""
+    path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
+    path.write_text("kind: local\nworkers: 2\nthreads: 1\nmemory: 1.5GB\n")
+    with dask.config.set({"ndtomo_dask.allowed_mem": plan.DEFAULT_ALLOWED_MEM}):
+        with connect(path) as client:
+            seen = {
+                "described": describe(client),
+                "environment": [*client.run(environment).values()],
+                "allowed": allowed_memory(None),
+            }
+        time.sleep(0.5)
+        seen["alive"] = [e["pid"] for e in seen["environment"] if psutil.pid_exists(e["pid"])]
+    return seen
+
+
+def test_a_cluster_file_says_how_many_workers_and_how_much_memory(local):
+    assert local["described"] == {"workers": 2, "threads": 1, "memory": 1500 * MB}
+
+
+def test_plans_fit_the_memory_of_the_workers(local):
+    assert local["allowed"] == plan.task_mem(1500 * MB) == 600 * MB
+
+
+def test_workers_do_not_start_more_threads_than_their_share(local):
+    for seen in local["environment"]:
+        assert seen["OMP_NUM_THREADS"] == seen["OPENBLAS_NUM_THREADS"] == "1"
+        assert seen["NUMBA_NUM_THREADS"] == "1"
+        assert seen["MALLOC_ARENA_MAX"] == "2"
+
+
+def test_a_local_cluster_ends_with_its_client(local):
+    assert local["alive"] == []
+
+
+def test_a_running_scheduler_is_joined_and_left_running(client):
+    allowed = dask.config.set({"ndtomo_dask.allowed_mem": 1})
+    with allowed, connect(client.scheduler.address) as second:
+        assert describe(second) == {"workers": 2, "threads": 1, "memory": 2000 * MB}
+        assert allowed_memory(None) == plan.task_mem(2000 * MB)
+    assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_unknown_clusters_are_refused_in_words(tmp_path):
+    with pytest.raises(
+        OptionError, match=r"cluster 'slrum' is not known\. Use 'local', an address"
+    ):
+        connect("slrum")
+    with pytest.raises(OptionError, match=r"cluster file .*none\.yaml does not exist"):
+        connect(tmp_path / "none.yaml")
+    with pytest.raises(OptionError, match=r"'much' is not a size in bytes"):
+        connect("local", memory="much")
+    path = tmp_path / "cluster.yaml"
+    for text, words in (
+        (
+            "kind: local\nworker: 2\n",
+            r"cluster\.yaml has option 'worker'\. Did you mean 'workers'\?",
+        ),
+        ("- local\n", r"cluster\.yaml must hold options with their values, such as 'workers: 4'"),
+        ("workers: [2\n", r"cluster\.yaml is not valid YAML"),
+        ("workers: two\n", r"workers='two' is not a number of 1 or more"),
+        ("workers: 0\n", r"workers=0 is not a number of 1 or more"),
+    ):
+        path.write_text(text)
+        with pytest.raises(OptionError, match=words) as refused:
+            connect(path)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr(runtime, "_ANSWER", "1s")
+    with pytest.raises(OptionError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"):
+        connect("tcp://127.0.0.1:9")
+
+
+def slow_copy(block):
+    time.sleep(0.3)
+    return block
+
+
+def volume(seed=3):
+    values = np.random.default_rng(seed).random((16, 16, 160), dtype=np.float32)
+    data = da.from_array(values, chunks=(16, 16, 16)).map_blocks(slow_copy, dtype=np.float32)
+    coords = {"q": ("channel", np.linspace(1, 2, 160))}
+    return xr.Dataset({"volume": (("y", "x", "channel"), data)}, coords=coords)
+
+
+def kill_one(client, store, killed):
+    while not (store / "volume" / "c" / "0" / "0" / "1").is_file():
+        time.sleep(0.01)
+    pid = next(iter(client.run(os.getpid).values()))
+    os.kill(pid, signal.SIGKILL)
+    killed.append(pid)
+
+
+@pytest.mark.slow
+def test_a_save_survives_the_death_of_a_worker(client, tmp_path):
+    whole, hurt, killed = tmp_path / "whole.zarr", tmp_path / "hurt.zarr", []
+    with dask.config.set(scheduler="threads"):
+        nd.save(volume(), whole)
+    killer = threading.Thread(target=kill_one, args=(client, hurt, killed))
+    killer.start()
+    with progress(io.StringIO()):
+        nd.save(volume(), hurt)
+    killer.join()
+    assert killed
+    assert hashes(hurt) == hashes(whole)
+    client.wait_for_workers(2, timeout=60)
+
+
+def test_progress_is_shown_on_its_stream(tmp_path):
+    shown = io.StringIO()
+    with progress(shown):
+        nd.save(volume(), tmp_path / "volume.zarr")
+    lines = shown.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "save volume" in lines[0]
+    assert "10/10" in lines[0]
+
+
+def fail(block, *, block_info=None):
+    if block_info[0]["chunk-location"][-1] == 4:
+        raise ValueError("this block is broken")
+    return block
+
+
+@pytest.mark.parametrize("where", ["threads", "workers"])
+def test_a_block_that_fails_leaves_the_others_for_resuming(where, request, tmp_path):
+    if where == "workers":
+        request.getfixturevalue("client")
+    ds = volume()
+    broken = ds.assign(volume=ds.volume.copy(data=ds.volume.data.map_blocks(fail, dtype="float32")))
+    with progress(io.StringIO()), pytest.raises(ValueError, match="this block is broken"):
+        nd.save(broken, tmp_path / "volume.zarr")
+    assert not (tmp_path / "volume.zarr" / "volume" / "c" / "0" / "0" / "4").exists()
