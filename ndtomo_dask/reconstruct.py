@@ -22,8 +22,8 @@ from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
 from ndtomo_dask.kernels.projectors import LOADERS, Projector, load_projector
 from ndtomo_dask.schema import (
-    MISSING_SAMPLES,
     MASK,
+    MISSING_SAMPLES,
     SINOGRAM,
     VOLUME,
     floating,
