@@ -16,6 +16,7 @@ from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, sizes_of
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import StoreError, check_choice
+from ndtomo_dask.io.arrays import open_for_reading
 
 Layout = Literal["images", "spectra"]
 LAYOUTS = ("images", "spectra")
@@ -46,7 +47,7 @@ class StoredArray:
 
 @lru_cache(maxsize=64)
 def _opened(path: str, stamp: str) -> Any:  # noqa: ARG001
-    return zarr.open_array(path, mode="r")
+    return open_for_reading(path)
 
 
 def open_store(

@@ -21,6 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from ndtomo_dask import plan
 from ndtomo_dask.apply import block_of, compute, is_lazy, sizes_of
 from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.arrays import open_for_writing
 from ndtomo_dask.io.layout import reads
 from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
 
@@ -300,7 +301,5 @@ def write_shard(
         slice(index * size, index * size + length)
         for index, size, length in zip(block_id, extent, block.shape, strict=True)
     )
-    # Without write_empty_chunks a shard of NaN would leave no file, hence no record.
-    stored = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
-    stored[region] = block
+    open_for_writing(path)[region] = block
     return np.ones((1,) * block.ndim, dtype=bool)
