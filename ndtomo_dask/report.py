@@ -123,12 +123,15 @@ def _slices(ds: xr.Dataset) -> Section | None:
     if "volume" not in ds:
         return None
     shown = _heights(ds["volume"])
-    figure, axes = _figure(1, len(shown) + 1, height=3.4)
+    spectral = ds.sizes["channel"] > 1
+    figure, axes = _figure(1, len(shown) + spectral, height=3.4)
     for ax, image in zip(axes, shown, strict=False):
-        height = f"z = {float(image['z']):.4g} mm, " if "z" in image.coords else ""
-        _show(ax, image.mean("channel").compute(), f"{height}mean over channels", ("x", "y"))
-    channel = shown[0].isel(channel=ds.sizes["channel"] // 2).compute()
-    _show(axes[-1], channel, f"one channel{_where(channel)}", ("x", "y"))
+        height = [f"z = {float(image['z']):.4g} mm"] if "z" in image.coords else []
+        title = ", ".join([*height, *["mean over channels"] * spectral])
+        _show(ax, image.mean("channel").compute(), title, ("x", "y"))
+    if spectral:
+        channel = shown[0].isel(channel=ds.sizes["channel"] // 2).compute()
+        _show(axes[-1], channel, f"one channel{_where(channel)}", ("x", "y"))
     assumed = html.escape(ds["volume"].attrs.get("assumed", ""))
     return "Slices", _picture(figure) + f"<p class='note'>Assumed: {assumed}.</p>"
 
