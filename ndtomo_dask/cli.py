@@ -1,6 +1,7 @@
 """The command line: ``ndtomo-dask COMMAND``, the same verbs under the same names."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"ndtomo-dask: {said}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -98,6 +101,7 @@ def _add_plan(commands: "Commands") -> None:
     parser = commands.add_parser("plan", help="say what a recipe will cost, without running it")
     parser.add_argument("recipe", type=Path, help="recipe.yaml")
     parser.add_argument("input", nargs="?", help="scan to plan for, instead of the recipe's input")
+    parser.set_defaults(output=None)
     parser.add_argument("--allowed-mem", help="bytes one task may hold, such as 2GB")
     parser.set_defaults(command=_plan)
 
@@ -112,6 +116,7 @@ def _add_run(commands: "Commands") -> None:
     parser = commands.add_parser("run", help="run a recipe on a cluster")
     parser.add_argument("recipe", type=Path, help="recipe.yaml")
     parser.add_argument("input", nargs="?", help="scan to run on, instead of the recipe's input")
+    parser.add_argument("--output", help="store to write, instead of the recipe's output")
     parser.add_argument(
         "--cluster", help="local, scheduler address, or file (default: the recipe's)"
     )
@@ -134,7 +139,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     recipe = read_recipe(options.recipe)
-    return recipe if options.input is None else recipe.on(options.input)
+    return recipe.with_paths(input=options.input, output=options.output)
 
 
 def _add_convert(commands: "Commands") -> None:

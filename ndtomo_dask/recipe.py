@@ -94,9 +94,15 @@ class Recipe:
     """Variables to keep; empty means all that the steps make."""
     cluster: str = "local"
 
-    def on(self, path: str | Path) -> "Recipe":
-        """Return the same recipe for another input."""
-        return replace(self, input={**self.input, "path": str(path)})
+    def with_paths(
+        self,
+        *,
+        input: str | Path | None = None,  # noqa: A002
+        output: str | Path | None = None,
+    ) -> "Recipe":
+        """Return the same recipe for another input, another output, or both."""
+        source = self.input if input is None else {**self.input, "path": str(input)}
+        return replace(self, input=source, output=Path(output or self.output))
 
     @property
     def text(self) -> str:

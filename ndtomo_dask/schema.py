@@ -4,7 +4,7 @@ Verbs ask for what they need with `require` and hand back what they made with `l
 the tables below, from which the reference page of the documentation is generated.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -280,13 +280,3 @@ def check_axis(name: str, values: Iterable[float], *, size: int | None = None) -
 
 def _first(condition: np.ndarray) -> int:
     return int(np.flatnonzero(condition)[0])
-
-
-def check_additive(name: Hashable, *, verb: str) -> None:
-    """Refuse a quantity that does not sum along a ray, such as a peak position."""
-    variable = VARIABLES.get(str(name))
-    if variable is not None and not variable.additive:
-        raise SchemaError(
-            f"{verb} cannot use {variable.name!r}: it does not add along a ray. "
-            f"Use areas, counts or weighted moments."
-        )

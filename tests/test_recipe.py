@@ -68,7 +68,7 @@ def test_the_digest_does_not_tell_where_it_is_run_and_written(change):
 
 def test_a_recipe_can_be_put_on_another_scan_and_keeps_its_map():
     recipe = make_recipe(GOOD | {"input": {"path": "a.h5", "sinogram": "entry/data"}})
-    assert recipe.on("b.h5").input == {"path": "b.h5", "sinogram": "entry/data"}
+    assert recipe.with_paths(input="b.h5").input == {"path": "b.h5", "sinogram": "entry/data"}
     assert recipe.input["path"] == "a.h5"
 
 

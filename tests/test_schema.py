@@ -5,11 +5,9 @@ import xarray as xr
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.schema import (
     COORDINATES,
-    PEAK_AREA,
     SINOGRAM,
     VARIABLES,
     VOLUME,
-    check_additive,
     geometry_of,
     label,
     record,
@@ -90,9 +88,3 @@ def test_step_of_an_axis(scan):
     assert step_of(scan, "translation") == pytest.approx(0.02)
     assert step_of(scan.isel(translation=slice(None, None, -1)), "translation") > 0
     assert step_of(scan.drop_vars("translation"), "translation") == 1.0
-
-
-def test_a_quantity_that_does_not_add_is_refused():
-    check_additive(PEAK_AREA.name, verb="reconstruct")
-    with pytest.raises(SchemaError, match=r"cannot use 'peak_position': it does not add along"):
-        check_additive("peak_position", verb="reconstruct")
