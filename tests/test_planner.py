@@ -9,9 +9,6 @@ from ndtomo_dask.recipe import make_recipe, read_recipe
 from ndtomo_dask.runner import run_recipe
 from tests.recipes import STEPS, write_recipe, write_scan
 
-AS_PLANNED = 0.02
-"""Relative, for bytes: coordinates and small variables are not in a plan."""
-
 
 @pytest.fixture(scope="module")
 def scan_file(tmp_path_factory):
