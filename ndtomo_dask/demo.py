@@ -25,7 +25,9 @@ GRAINS = 50
 PEAKS = {"Cu 200": ("Cu", 1), "Zn 102": ("Zn", 3)}
 """Peaks that are fitted: the phase each belongs to, and the number of its reflection."""
 STEPS = [
-    {"remove_air": {"width": 4}},
+    {"find_air": {"width": 4}},
+    "remove_air",
+    "find_projection_scale",
     "normalize_projections",
     "find_projection_shifts",
     "align_projections",

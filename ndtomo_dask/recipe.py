@@ -31,16 +31,20 @@ class Verb:
     """Variable of a ``find_`` result that it applies, where it takes one."""
     required: bool = False
     """Whether it cannot do without that result."""
+    replaces: str | None = None
+    """Variable of which it makes another version."""
 
 
 _IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
 VERBS = {
     "find_air": Verb(correct.find_air),
-    "remove_air": Verb(correct.remove_air, applies="air"),
+    "remove_air": Verb(correct.remove_air, applies="air", replaces="sinogram"),
     "find_projection_scale": Verb(correct.find_projection_scale),
-    "normalize_projections": Verb(correct.normalize_projections, applies="projection_scale"),
-    "normalize_monitor": Verb(correct.normalize_monitor),
-    "flat_field": Verb(correct.flat_field),
+    "normalize_projections": Verb(
+        correct.normalize_projections, applies="projection_scale", replaces="sinogram"
+    ),
+    "normalize_monitor": Verb(correct.normalize_monitor, replaces="sinogram"),
+    "flat_field": Verb(correct.flat_field, replaces="sinogram"),
     "find_projection_shifts": Verb(correct.find_projection_shifts),
     "align_projections": Verb(correct.align_projections, None, "projection_shift", required=True),
     "find_rotation_center": Verb(correct.find_rotation_center),

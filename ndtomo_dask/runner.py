@@ -126,9 +126,10 @@ def _take(run: Run, number: int, step: Step) -> None:
     if verb.needs is not None:
         _bring(run, *verb.needs)
     if step.verb.startswith("find_"):
-        # What a find_ verb reads is stored first, if it is to be stored at all: otherwise every
+        # What a find_ verb reads is stored first, if it is final and to be kept: otherwise every
         # step behind it would be computed twice.
-        _store(run, run.pending & set(run.recipe.save))
+        replaced = {later.definition.replaces for later in run.recipe.steps[number:]}
+        _store(run, run.pending & set(run.recipe.save) - replaced)
         result = _find(run, number, step)
         run.found |= {str(name): result for name in result.data_vars}
         return
