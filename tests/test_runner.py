@@ -177,7 +177,7 @@ def test_a_folder_that_is_no_store_is_neither_resumed_nor_replaced(recipe):
 def test_a_changed_input_is_not_taken_for_the_old_one(recipe, scan_file, tmp_path):
     copy = tmp_path / "scan.nxs"
     copy.write_bytes(scan_file.read_bytes())
-    recipe = recipe.on(copy)
+    recipe = recipe.with_paths(input=copy)
     run_recipe(recipe)
     os.utime(copy, ns=(1, 1))
     with pytest.raises(StoreError, match=r"was made from other input, so it cannot be resumed"):
