@@ -21,6 +21,7 @@ from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 
 from ndtomo_dask import plan
+from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import LEADING
 
 Compute = Callable[[Sequence[Any], str], Sequence[Any]]
@@ -246,7 +247,8 @@ def reduce_kernel(
 ) -> Any:
     """Compute a reduction: ``partial(block, **options)`` per block, merged two by two, in order."""
     if not is_lazy(array):
-        return partial(array.values, **options)
+        with one_blas_thread():
+            return partial(array.values, **options)
     boxed = da.map_blocks(
         _boxed,
         array.data,
@@ -302,7 +304,8 @@ _COMPUTE: ContextVar[Compute] = ContextVar("compute", default=_plain)
 
 def compute(collections: Sequence[Any], description: str) -> Sequence[Any]:
     """Compute Dask collections in the way the runtime has set up, with its progress and retries."""
-    return _COMPUTE.get()(collections, description)
+    with one_blas_thread():
+        return _COMPUTE.get()(collections, description)
 
 
 @contextmanager

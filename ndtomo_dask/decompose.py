@@ -17,6 +17,7 @@ from ndtomo_dask.apply import (
 )
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, nmf
+from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import (
     COMPONENT_MAP,
     COMPONENT_MEAN,
@@ -101,11 +102,12 @@ def find_components(
         description="moments of the spectra",
         shift=shift,
     )
-    found = (
-        _principal(moments, shift, components)
-        if method == "pca"
-        else _nonnegative(array, moments, shift, components, start=start, iterations=iterations)
-    )
+    with one_blas_thread():
+        found = (
+            _principal(moments, shift, components)
+            if method == "pca"
+            else _nonnegative(array, moments, shift, components, start=start, iterations=iterations)
+        )
 
     found = found.assign_coords(
         {name: axis for name, axis in ds.coords.items() if axis.dims in (("channel",), ())}

@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused_with_what_to_type():
     ):
         plan.reconstruct(SCAN, 4, method="fbp", allowed_mem=10**6)
     volume = {"y": 200, "x": 200, "channel": 8000}
-    with pytest.raises(PlanError, match="Gram matrix alone takes .* select fewer channels"):
+    with pytest.raises(PlanError, match=r"Gram matrix alone takes .* select fewer channels"):
         plan.find_components(
             volume, 4, components=5, passes=1, block={**volume, "y": 8}, allowed_mem=GB
         )

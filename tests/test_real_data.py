@@ -124,7 +124,8 @@ def test_the_gel_phantom_runs_from_its_recipe_file(shared_data, tmp_path, client
     (tmp_path / "gel.yaml").write_text(
         yaml.safe_dump(content | {"output": str(tmp_path / "gel.zarr")})
     )
-    recipe = read_recipe(tmp_path / "gel.yaml").with_paths(input=shared_data("gel_phantom_17frames.h5"))
+    scan = shared_data("gel_phantom_17frames.h5")
+    recipe = read_recipe(tmp_path / "gel.yaml").with_paths(input=scan)
     ds = run_recipe(recipe)
 
     found = nd.open_scan(tmp_path / "gel.zarr" / FOUND_GROUP / "00_find_rotation_center")

@@ -1,9 +1,13 @@
 """Threads for compiled kernels, which release the GIL and split their work into pieces."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 Piece = TypeVar("Piece")
 
@@ -19,6 +23,23 @@ def thread_count() -> int:
         return int(granted)
     affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let matrix products run on one thread inside a ``with`` block.
+
+    BLAS splits a product by the number of its threads, and so rounds differently on each machine
+    and in each worker. Blocks run side by side anyway. Enter it once, around the threads that
+    compute, not inside them: the limit holds for the whole process.
+    """
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def run_threaded(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
