@@ -5,7 +5,7 @@ it is applied to every block of a Dask-backed array, lazily, or at once to a Num
 numbers are the same.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import compress
@@ -193,9 +193,9 @@ def _frame(block: np.ndarray, index: tuple[int, ...], has: Sequence[bool]) -> np
     return np.asarray(block[tuple(compress(index, has))])
 
 
-def gathered(array: xr.DataArray) -> xr.DataArray:
-    """Join the blocks of a small array into one."""
-    return array.chunk(dict.fromkeys(array.dims, -1)) if is_lazy(array) else array
+def gathered(array: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:
+    """Join the blocks of a small array along some dimensions."""
+    return array.chunk(dict.fromkeys(dims, -1)) if is_lazy(array) else array
 
 
 def first_block(array: xr.DataArray) -> xr.DataArray:

@@ -145,7 +145,7 @@ def _air(sinogram: xr.DataArray, width: int, side: Side, method: str) -> xr.Data
     )
     sizes = {dim: edges.sizes[dim] for dim in ("angle", "channel")}
     return apply_kernel(
-        air_model_block, gathered(edges), core=list(sizes), out=sizes, method=method
+        air_model_block, gathered(edges, sizes), core=list(sizes), out=sizes, method=method
     )
 
 
@@ -205,7 +205,11 @@ def _scale(sinogram: xr.DataArray, reference: str) -> xr.DataArray:
     sums = apply_kernel(sums_block, sinogram, core=["translation"], out={}, dtype="float64")
     sizes = {"angle": sums.sizes["angle"]}
     return apply_kernel(
-        scale_block, gathered(sums), core=["angle", "channel"], out=sizes, reference=reference
+        scale_block,
+        gathered(sums, ["angle", "channel"]),
+        core=["angle", "channel"],
+        out=sizes,
+        reference=reference,
     )
 
 

@@ -144,8 +144,10 @@ def test_any_graph_can_be_detached_and_detached_again(array, steps):
     np.testing.assert_array_equal((made + detached(made)).sum("angle"), (2 * made).sum("angle"))
 
 
-def test_gathered_is_one_block(array):
-    assert gathered(array.chunk(channel=3, z=1)).data.npartitions <= 2
+def test_gathered_joins_some_dimensions_and_leaves_the_others(array):
+    joined = gathered(array.chunk(channel=3, angle=2, z=1), ["angle", "channel"])
+    assert joined.data.numblocks == (2, 1, 1, 1)
+    np.testing.assert_array_equal(joined, array)
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 60])

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import zarr
 
+from ndtomo_dask.kernels.threads import thread_count
+
 _PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 _RUST = "zarrs.ZarrsCodecPipeline"
 _OPENING = Lock()
@@ -36,5 +38,6 @@ def open_for_writing(path: str | Path) -> "zarr.Array[Any]":
 def _open(path: str | Path, *, mode: Literal["r", "r+"], pipeline: str) -> "zarr.Array[Any]":
     if pipeline == _RUST:
         import zarrs  # noqa: F401 - importing it registers the pipeline
-    with _OPENING, zarr.config.set({"codec_pipeline.path": pipeline}):
+    settings = {"codec_pipeline.path": pipeline, "threading.max_workers": thread_count()}
+    with _OPENING, zarr.config.set(settings):
         return zarr.open_array(path, mode=mode)

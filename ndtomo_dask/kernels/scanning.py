@@ -33,7 +33,7 @@ GLASS = 0.15
 """Scatter of the capillary's glass, relative to a strong reflection."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def slice_phantom(size: int, grains: int, seed: int, z: int) -> CapillaryPhantom:
     """Phantom of slice ``z`` of the simulated sample, on the fine grid."""
     random = np.random.default_rng([seed, z])
