@@ -96,7 +96,8 @@ def human(size: int) -> str:
     """
     for name, unit in (("TB", 1000 * GB), ("GB", GB), ("MB", MB), ("kB", KB)):
         if size >= unit:
-            return f"{size / unit:.3g} {name}" if size < 1000 * unit else f"{size // unit} {name}"
+            value = size / unit
+            return f"{value:.3g} {name}" if value < 999.5 else f"{value:.0f} {name}"
     return f"{size} B"
 
 

@@ -1,5 +1,6 @@
 """Where the work runs: connect to a cluster, and compute with progress and retries."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import yaml
 from ndtomo_dask import plan
 from ndtomo_dask.apply import computing_with
 from ndtomo_dask.errors import OptionError, nearest
+from ndtomo_dask.kernels.threads import limit_blas
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -114,7 +116,7 @@ def _join(address: str) -> "Client":
         client = Client(address, timeout=_ANSWER)
     except (OSError, ValueError) as error:
         raise OptionError(f"no scheduler answers at {address}. Is it running there?") from error
-    _adopt_memory(client)
+    _prepare(client)
     return client
 
 
@@ -137,7 +139,8 @@ def _start_local(
     kernel_threads = str(threads or layout.threads)
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = {**dict.fromkeys(limits, kernel_threads), **_ALLOCATOR}
-    with dask.config.set({**_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}):
+    settings = {**_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
+    with dask.config.set(settings), _environment(environment):
         client = Client(  # given no cluster it starts one, and closes it with itself
             n_workers=layout.workers,
             threads_per_worker=1,
@@ -147,8 +150,32 @@ def _start_local(
             dashboard_address=dashboard or _ANY_PORT,
             env=environment,
         )
-    _adopt_memory(client)
+    _prepare(client)
     return client
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while workers start: Dask lets them outrank its own settings."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _prepare(client: "Client") -> None:
+    """Let plans fit the smallest worker, and the workers round alike."""
+    from distributed import WorkerPlugin
+
+    class OneBlasThread(WorkerPlugin):  # type: ignore[misc]
+        def setup(self, worker: object) -> None:  # noqa: ARG002
+            limit_blas()
+
+    client.register_plugin(OneBlasThread(), name="one BLAS thread")
+    _adopt_memory(client)
 
 
 def _adopt_memory(client: "Client") -> None:

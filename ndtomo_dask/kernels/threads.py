@@ -37,6 +37,13 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+def limit_blas() -> None:
+    """Let matrix products run on one thread from now on, as befits a worker."""
+    import scipy.linalg  # noqa: F401 - its BLAS is another than NumPy's, and must be loaded
+
+    _controller().limit(limits=1, user_api="blas")
+
+
 @lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
