@@ -1,17 +1,19 @@
 """Distributed, out-of-core hyperspectral tomography: from scans to labelled chemistry."""
 
-from ndtomo_dask.coordinates import derive_axes
-from ndtomo_dask.correct import (
+from ndtomo_dask.align import (
     align_projections,
-    find_air,
-    find_projection_scale,
     find_projection_shifts,
     find_rotation_center,
+    set_rotation_center,
+)
+from ndtomo_dask.coordinates import derive_axes
+from ndtomo_dask.correct import (
+    find_air,
+    find_projection_scale,
     flat_field,
     normalize_monitor,
     normalize_projections,
     remove_air,
-    set_rotation_center,
 )
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks

@@ -22,7 +22,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from ndtomo_dask import plan
 from ndtomo_dask.kernels.threads import one_blas_thread
-from ndtomo_dask.schema import LEADING
+from ndtomo_dask.schema import LEADING, SINOGRAM, require
 
 Compute = Callable[[Sequence[Any], str], Sequence[Any]]
 
@@ -191,6 +191,16 @@ def _each_frame(
 
 def _frame(block: np.ndarray, index: tuple[int, ...], has: Sequence[bool]) -> np.ndarray:
     return np.asarray(block[tuple(compress(index, has))])
+
+
+def planned_sinogram(ds: xr.Dataset, verb: str, whole: Sequence[str] = ()) -> xr.DataArray:
+    """Return the sinogram, if a verb can work on it in the memory that is allowed."""
+    sinogram = require(ds, SINOGRAM, verb=verb, whole=whole)
+    if is_lazy(sinogram):
+        sizes, block, itemsize = sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize
+        planned = plan.correct(verb, sizes, block, itemsize, allowed_mem=allowed_memory(None))
+        planned.checked("Open the scan in smaller blocks: open_scan(path, allowed_mem=...).")
+    return sinogram
 
 
 def gathered(array: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:

@@ -5,25 +5,21 @@ A correction is lazy and leaves its input alone. What it needs to know of the wh
 along the way, at the price of reading the data once more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import plan
 from ndtomo_dask.apply import (
-    allowed_memory,
     apply_kernel,
-    block_of,
     compute_arrays,
     detached,
     gathered,
     is_lazy,
-    sizes_of,
+    planned_sinogram,
 )
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.kernels import alignment, centering
 from ndtomo_dask.kernels import sinogram as kernel
 from ndtomo_dask.schema import (
     AIR,
@@ -31,27 +27,14 @@ from ndtomo_dask.schema import (
     FLAT,
     MONITOR,
     PROJECTION_SCALE,
-    PROJECTION_SHIFT,
-    ROTATION_CENTER,
     SINOGRAM,
     Variable,
     floating,
     label,
-    record,
     require,
 )
 
 Side = Literal["both", "first", "last"]
-
-
-def _planned_sinogram(ds: xr.Dataset, verb: str, whole: Sequence[str] = ()) -> xr.DataArray:
-    """Return the sinogram, if a verb can work on it in the memory that is allowed."""
-    sinogram = require(ds, SINOGRAM, verb=verb, whole=whole)
-    if is_lazy(sinogram):
-        sizes, block, itemsize = sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize
-        planned = plan.correct(verb, sizes, block, itemsize, allowed_mem=allowed_memory(None))
-        planned.checked("Open the scan in smaller blocks: open_scan(path, allowed_mem=...).")
-    return sinogram
 
 
 def find_air(
@@ -75,7 +58,7 @@ def find_air(
     -------
         ``air ([z,] angle, channel)``.
     """
-    air = _air(_planned_sinogram(ds, "find_air", whole=["translation"]), width, side, method)
+    air = _air(planned_sinogram(ds, "find_air", whole=["translation"]), width, side, method)
 
     (air,) = compute_arrays([air], "find air")
 
@@ -94,7 +77,7 @@ def remove_air(
 
     ``air`` is what `find_air` returned; without it the estimate is made with the other options.
     """
-    sinogram = _planned_sinogram(ds, "remove_air", whole=["translation"])
+    sinogram = planned_sinogram(ds, "remove_air", whole=["translation"])
 
     estimate = (
         _air(detached(sinogram), width, side, method)
@@ -134,6 +117,7 @@ def _corrected(
 
 
 def _air(sinogram: xr.DataArray, width: int, side: Side, method: str) -> xr.DataArray:
+    kernel.check_edges(sinogram.sizes["translation"], width, side)
     edges = apply_kernel(
         edge_mean_block,
         sinogram,
@@ -170,7 +154,7 @@ def find_projection_scale(ds: xr.Dataset, *, reference: str = "max") -> xr.Datas
     Returns ``projection_scale ([z,] angle)``; 1 is the ``reference``: the brightest projection
     (``"max"``), the ``"mean"`` or the ``"median"``. A projection without counts is NaN.
     """
-    scale = _scale(_planned_sinogram(ds, "find_projection_scale", ["translation"]), reference)
+    scale = _scale(planned_sinogram(ds, "find_projection_scale", ["translation"]), reference)
 
     (scale,) = compute_arrays([scale], "find projection scale")
 
@@ -188,7 +172,7 @@ def normalize_projections(
     `find_projection_scale` returned. A projection without counts becomes NaN and is left out of
     the reconstruction.
     """
-    sinogram = _planned_sinogram(ds, "normalize_projections", ["translation"])
+    sinogram = planned_sinogram(ds, "normalize_projections", ["translation"])
 
     estimate = (
         _scale(detached(sinogram), reference)
@@ -234,7 +218,7 @@ def normalize_monitor(ds: xr.Dataset) -> xr.Dataset:
     Needs ``monitor ([z,] angle, translation)``. Points whose monitor is zero, negative or NaN
     become NaN.
     """
-    sinogram = _planned_sinogram(ds, "normalize_monitor")
+    sinogram = planned_sinogram(ds, "normalize_monitor")
     monitor = require(ds, MONITOR, verb="normalize_monitor")
 
     relative = _relative_flux(monitor)
@@ -260,8 +244,9 @@ def flat_field(ds: xr.Dataset, *, width: int = 2, side: Side = "both") -> xr.Dat
     flats is divided by its own edge: the mean of ``width`` translations at ``side``, which must lie
     beside the sample. Samples with no transmission left become NaN. By the Beer-Lambert law.
     """
-    sinogram = _planned_sinogram(ds, "flat_field", whole=["translation"])
+    sinogram = planned_sinogram(ds, "flat_field", whole=["translation"])
 
+    kernel.check_edges(sinogram.sizes["translation"], width, side)
     if "flat" in ds:
         flat = require(ds, FLAT, verb="flat_field")
         dark = require(ds, DARK, verb="flat_field") if "dark" in ds else xr.zeros_like(flat)
@@ -281,108 +266,3 @@ def absorbance_block(block: np.ndarray, flat: np.ndarray, dark: np.ndarray) -> n
 def edge_absorbance_block(block: np.ndarray, *, width: int, side: Side) -> np.ndarray:
     """Absorbance by the edge of each projection, (angle, translation, channel)."""
     return kernel.absorbance(block, kernel.flat_from_edges(block, width=width, side=side))
-
-
-def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -> xr.Dataset:
-    """Find the translation index onto which the rotation axis projects.
-
-    The channels (and slices) are summed, so the data are read once. Where the projections have been
-    aligned, their shifts are taken into account.
-
-    Parameters
-    ----------
-    ds
-        A scan with ``sinogram`` and ``angle``; any order of angles.
-    method
-        ``"mass"``: the center of mass follows a sine; ``"opposite"``: projections 180° apart are
-        mirror images; ``"fourier"``: the Fourier transform of a sinogram is empty outside a double
-        wedge (Vo et al., Optics Express 22, 19078 (2014)); ``"auto"``: chosen by the angles.
-
-    Returns
-    -------
-        ``rotation_center`` and ``rotation_center_error``, in translation steps (0-based), and the
-        curve ``score (candidate)`` to look at; its smallest value is the best.
-    """
-    image = _summed_image(ds, "find_rotation_center")
-    shifts = np.asarray(ds.get("projection_shift", xr.zeros_like(image.angle)), dtype=float)
-    aligned = alignment.shift_rows(image.values, shifts)
-
-    found = centering.find_center(aligned, np.deg2rad(image.angle.values), method=method)
-
-    curve = xr.DataArray(found.scores, coords={"candidate": found.candidates}, dims="candidate")
-    error = xr.DataArray(found.error, attrs={"units": "1", "long_name": "standard error"})
-    result = xr.Dataset({"rotation_center_error": error, "score": curve})
-    center = {ROTATION_CENTER: xr.DataArray(found.center)}
-    return label(result, center, step="find_rotation_center", method=found.method)
-
-
-def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Dataset:
-    """Tell the geometry where the rotation axis projects; no data are resampled.
-
-    ``center`` is what `find_rotation_center` returned, or a translation index, 0-based and
-    fractional.
-    """
-    if isinstance(center, xr.Dataset):
-        center = float(require(center, ROTATION_CENTER, verb="set_rotation_center"))
-    value = float(center)
-    last = _planned_sinogram(ds, "set_rotation_center").sizes["translation"] - 1
-    if not 0 <= value <= last:
-        raise SchemaError(
-            f"rotation_center {value:g} lies outside the translations, indices 0 to {last}."
-        )
-    about = {"units": ROTATION_CENTER.units, "long_name": ROTATION_CENTER.long_name}
-    ds = ds.assign_coords(rotation_center=xr.Variable((), value, about))
-    return record(ds, "set_rotation_center", center=value)
-
-
-def find_projection_shifts(ds: xr.Dataset) -> xr.Dataset:
-    """Find how far each projection is displaced across the beam.
-
-    The center of mass of a projection follows ``c + a cos θ + b sin θ``; what deviates from the
-    fitted curve is the shift. The sample must lie inside the field of view.
-
-    Returns
-    -------
-        ``projection_shift (angle)``, in translation steps, and the ``rotation_center`` c.
-    """
-    image = _summed_image(ds, "find_projection_shifts")
-
-    shifts, center = alignment.projection_shifts(image.values, np.deg2rad(image.angle.values))
-
-    found = {
-        PROJECTION_SHIFT: xr.DataArray(shifts, dims="angle", coords={"angle": image.angle}),
-        ROTATION_CENTER: xr.DataArray(center),
-    }
-    return label(xr.Dataset(), found, step="find_projection_shifts")
-
-
-def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
-    """Tell the geometry how far each projection is displaced; no data are resampled.
-
-    ``shifts`` is what `find_projection_shifts` returned: its ``projection_shift (angle)``.
-    """
-    sinogram = _planned_sinogram(ds, "align_projections")
-    # A dead projection has no shift, and is left out of the reconstruction anyway.
-    values = np.nan_to_num(
-        np.asarray(require(shifts, PROJECTION_SHIFT, verb="align_projections"), dtype=float)
-    )
-    if values.shape != (sinogram.sizes["angle"],):
-        raise SchemaError(
-            f"align_projections was given {values.size} shifts, but the scan has "
-            f"{sinogram.sizes['angle']} angles."
-        )
-    about = {"units": PROJECTION_SHIFT.units, "long_name": PROJECTION_SHIFT.long_name}
-    ds = ds.assign_coords(projection_shift=xr.Variable("angle", values, about))
-    return record(ds, "align_projections", largest=float(np.abs(values).max()))
-
-
-def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
-    sinogram = _planned_sinogram(ds, verb)
-    if "angle" not in ds.coords:
-        raise SchemaError(
-            f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."
-        )
-    others = [dim for dim in sinogram.dims if dim not in ("angle", "translation")]
-    total = sinogram.where(np.isfinite(sinogram)).mean(others, dtype="float64")
-    (image,) = compute_arrays([total], verb)
-    return image.transpose("angle", "translation")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import xarray as xr
 import yaml
 
-from ndtomo_dask import correct
+from ndtomo_dask import align, correct
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import fit_peaks
@@ -45,12 +45,10 @@ VERBS = {
     ),
     "normalize_monitor": Verb(correct.normalize_monitor, replaces="sinogram"),
     "flat_field": Verb(correct.flat_field, replaces="sinogram"),
-    "find_projection_shifts": Verb(correct.find_projection_shifts),
-    "align_projections": Verb(correct.align_projections, None, "projection_shift", required=True),
-    "find_rotation_center": Verb(correct.find_rotation_center),
-    "set_rotation_center": Verb(
-        correct.set_rotation_center, None, "rotation_center", required=True
-    ),
+    "find_projection_shifts": Verb(align.find_projection_shifts),
+    "align_projections": Verb(align.align_projections, None, "projection_shift", required=True),
+    "find_rotation_center": Verb(align.find_rotation_center),
+    "set_rotation_center": Verb(align.set_rotation_center, None, "rotation_center", required=True),
     "reconstruct": Verb(reconstruct, _IMAGES),
     "find_components": Verb(find_components, _SPECTRA),
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),

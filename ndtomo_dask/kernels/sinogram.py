@@ -207,14 +207,19 @@ def _floating(block: Array) -> Real:
     return np.asarray(values, dtype=kind)
 
 
-def _edges(values: Real, width: int, side: str) -> Real:
+def check_edges(translations: int, width: int, side: str) -> None:
+    """Raise `OptionError` unless ``width`` translations can be taken at ``side``."""
     check_choice("side", side, ("both", "first", "last"))
-    most = values.shape[1] // (2 if side == "both" else 1)
+    most = translations // (2 if side == "both" else 1)
     if not 1 <= width <= most:
         raise OptionError(
-            f"width={width} edge translations cannot be taken from {values.shape[1]} at "
+            f"width={width} edge translations cannot be taken from {translations} at "
             f"side={side!r}. Give width from 1 to {most}."
         )
+
+
+def _edges(values: Real, width: int, side: str) -> Real:
+    check_edges(values.shape[1], width, side)
     first, last = values[:, :width], values[:, values.shape[1] - width :]
     if side == "both":
         return np.concatenate([first, last], axis=1)

@@ -1,0 +1,117 @@
+"""Where the rays pass: the rotation center, and how far each projection is displaced.
+
+Both belong to the geometry. Applying them moves the rays of the projector; data are not resampled.
+"""
+
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask.apply import compute_arrays, planned_sinogram
+from ndtomo_dask.errors import SchemaError
+from ndtomo_dask.kernels import alignment, centering
+from ndtomo_dask.schema import PROJECTION_SHIFT, ROTATION_CENTER, label, record, require
+
+
+def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -> xr.Dataset:
+    """Find the translation index onto which the rotation axis projects.
+
+    The channels (and slices) are summed, so the data are read once. Where the projections have been
+    aligned, their shifts are taken into account.
+
+    Parameters
+    ----------
+    ds
+        A scan with ``sinogram`` and ``angle``; any order of angles.
+    method
+        ``"mass"``: the center of mass follows a sine; ``"opposite"``: projections 180° apart are
+        mirror images; ``"fourier"``: the Fourier transform of a sinogram is empty outside a double
+        wedge (Vo et al., Optics Express 22, 19078 (2014)); ``"auto"``: chosen by the angles.
+
+    Returns
+    -------
+        ``rotation_center`` and ``rotation_center_error``, in translation steps (0-based), and the
+        curve ``score (candidate)`` to look at; its smallest value is the best.
+    """
+    image = _summed_image(ds, "find_rotation_center")
+    shifts = np.asarray(ds.get("projection_shift", xr.zeros_like(image.angle)), dtype=float)
+    aligned = alignment.shift_rows(image.values, shifts)
+
+    found = centering.find_center(aligned, np.deg2rad(image.angle.values), method=method)
+
+    curve = xr.DataArray(found.scores, coords={"candidate": found.candidates}, dims="candidate")
+    error = xr.DataArray(found.error, attrs={"units": "1", "long_name": "standard error"})
+    result = xr.Dataset({"rotation_center_error": error, "score": curve})
+    center = {ROTATION_CENTER: xr.DataArray(found.center)}
+    return label(result, center, step="find_rotation_center", method=found.method)
+
+
+def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Dataset:
+    """Tell the geometry where the rotation axis projects; no data are resampled.
+
+    ``center`` is what `find_rotation_center` returned, or a translation index, 0-based and
+    fractional.
+    """
+    if isinstance(center, xr.Dataset):
+        center = float(require(center, ROTATION_CENTER, verb="set_rotation_center"))
+    value = float(center)
+    last = planned_sinogram(ds, "set_rotation_center").sizes["translation"] - 1
+    if not 0 <= value <= last:
+        raise SchemaError(
+            f"rotation_center {value:g} lies outside the translations, indices 0 to {last}."
+        )
+    about = {"units": ROTATION_CENTER.units, "long_name": ROTATION_CENTER.long_name}
+    ds = ds.assign_coords(rotation_center=xr.Variable((), value, about))
+    return record(ds, "set_rotation_center", center=value)
+
+
+def find_projection_shifts(ds: xr.Dataset) -> xr.Dataset:
+    """Find how far each projection is displaced across the beam.
+
+    The center of mass of a projection follows ``c + a cos θ + b sin θ``; what deviates from the
+    fitted curve is the shift. The sample must lie inside the field of view.
+
+    Returns
+    -------
+        ``projection_shift (angle)``, in translation steps, and the ``rotation_center`` c.
+    """
+    image = _summed_image(ds, "find_projection_shifts")
+
+    shifts, center = alignment.projection_shifts(image.values, np.deg2rad(image.angle.values))
+
+    found = {
+        PROJECTION_SHIFT: xr.DataArray(shifts, dims="angle", coords={"angle": image.angle}),
+        ROTATION_CENTER: xr.DataArray(center),
+    }
+    return label(xr.Dataset(), found, step="find_projection_shifts")
+
+
+def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
+    """Tell the geometry how far each projection is displaced; no data are resampled.
+
+    ``shifts`` is what `find_projection_shifts` returned: its ``projection_shift (angle)``.
+    """
+    sinogram = planned_sinogram(ds, "align_projections")
+    # A dead projection has no shift, and is left out of the reconstruction anyway.
+    values = np.nan_to_num(
+        np.asarray(require(shifts, PROJECTION_SHIFT, verb="align_projections"), dtype=float)
+    )
+    if values.shape != (sinogram.sizes["angle"],):
+        raise SchemaError(
+            f"align_projections was given {values.size} shifts, but the scan has "
+            f"{sinogram.sizes['angle']} angles."
+        )
+    about = {"units": PROJECTION_SHIFT.units, "long_name": PROJECTION_SHIFT.long_name}
+    ds = ds.assign_coords(projection_shift=xr.Variable("angle", values, about))
+    return record(ds, "align_projections", largest=float(np.abs(values).max()))
+
+
+def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
+    sinogram = planned_sinogram(ds, verb)
+    if "angle" not in ds.coords:
+        raise SchemaError(
+            f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."
+        )
+    others = [dim for dim in sinogram.dims if dim not in ("angle", "translation")]
+    total = sinogram.where(np.isfinite(sinogram)).mean(others, dtype="float64")
+    (image,) = compute_arrays([total], verb)
+    return image.transpose("angle", "translation")
