@@ -21,10 +21,12 @@ from ndtomo_dask.io.store import (
     save,
     store_attributes,
 )
+from ndtomo_dask.plan import MB
 from ndtomo_dask.planner import plan_recipe
 from ndtomo_dask.recipe import Recipe, Step
 
 DIGEST, SOURCE = "recipe_digest", "source"
+LARGE_ESTIMATE = 16 * MB
 IMAGE_DIMS = ("angle", "translation", "y", "x")
 
 
@@ -158,7 +160,10 @@ def _find(run: Run, number: int, step: Step) -> xr.Dataset:
         shutil.rmtree(unfinished, ignore_errors=True)
         save(result, unfinished)
         unfinished.rename(kept)
-    return open_scan(kept).load()
+    found = open_scan(kept)
+    # A large estimate, such as the air of many slices, is read by the blocks that need it: carried
+    # in memory, it would travel with the graph.
+    return found if found.nbytes > LARGE_ESTIMATE else found.load()
 
 
 def _bring(run: Run, variable: str, layout: str) -> None:
