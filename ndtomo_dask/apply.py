@@ -120,9 +120,6 @@ def apply_kernel(
     else:
         data = _each_frame(array.values, *(other.values for other in beside), **options)
     kept = {name: coord for name, coord in array.coords.items() if set(coord.dims) <= set(out_dims)}
-    kept = {
-        name: coord for name, coord in kept.items() if not set(coord.dims) & set(core) - set(out)
-    }
     return xr.DataArray(data, dims=out_dims, coords=kept, name=array.name)
 
 

@@ -1,6 +1,6 @@
 """The errors a user of ndtomo_dask can meet; each message says what, where, and what to type."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -26,6 +26,15 @@ class BackendError(NdtomoError, ImportError):
 
 class StoreError(NdtomoError, OSError):
     """A file or store is missing, damaged, or holds something else than expected."""
+
+
+class BlockError(NdtomoError, RuntimeError):
+    """Some blocks failed for a reason in their data; the others are done."""
+
+    def __init__(self, message: str, positions: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.positions = tuple(positions)
+        """Which of the blocks that were computed failed."""
 
 
 class RecipeError(NdtomoError, ValueError):

@@ -13,7 +13,7 @@ import yaml
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import computing_with
-from ndtomo_dask.errors import OptionError, nearest
+from ndtomo_dask.errors import BlockError, OptionError, nearest
 from ndtomo_dask.kernels.threads import limit_blas
 
 if TYPE_CHECKING:
@@ -219,6 +219,10 @@ class _Bar:
                 done = sum(future.done() for future in futures)
                 self._show(description, done, len(futures), start, end="\r")
             time.sleep(_POLL)
+        failed = [place for place, future in enumerate(futures) if future.status == "error"]
+        if failed:
+            reason = futures[failed[0]].exception()
+            raise BlockError(f"{description} failed: {reason}", failed) from reason
         return client.gather(futures)  # type: ignore[no-any-return]
 
     def _show(self, description: str, done: int, total: int, start: float, *, end: str) -> None:

@@ -16,7 +16,8 @@ import xarray as xr
 import ndtomo_dask as nd
 from ndtomo_dask import plan, runtime
 from ndtomo_dask.apply import allowed_memory
-from ndtomo_dask.errors import OptionError
+from ndtomo_dask.errors import BlockError, OptionError
+from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.runtime import connect, describe, progress
 from tests.recipes import hashes
 
@@ -155,12 +156,45 @@ def fail(block, *, block_info=None):
     return block
 
 
-@pytest.mark.parametrize("where", ["threads", "workers"])
-def test_a_block_that_fails_leaves_the_others_for_resuming(where, request, tmp_path):
+@pytest.mark.parametrize(
+    ("where", "error", "words"),
+    [
+        ("threads", ValueError, "this block is broken"),
+        ("workers", BlockError, r"\(volume, channel 64 to 79\): this block is broken"),
+    ],
+)
+def test_a_block_that_fails_leaves_no_shard(where, error, words, request, tmp_path):
     if where == "workers":
         request.getfixturevalue("client")
     ds = volume()
     broken = ds.assign(volume=ds.volume.copy(data=ds.volume.data.map_blocks(fail, dtype="float32")))
-    with progress(io.StringIO()), pytest.raises(ValueError, match="this block is broken"):
+    with progress(io.StringIO()), pytest.raises(error, match=words):
         nd.save(broken, tmp_path / "volume.zarr")
     assert not (tmp_path / "volume.zarr" / "volume" / "c" / "0" / "0" / "4").exists()
+
+
+def test_a_block_that_fails_is_named_and_the_others_are_done(client, tmp_path):
+    scan = nd.simulate_scan(size=32, angles=40, channels=64, slices=2)
+    nd.save(scan[["sinogram"]], tmp_path / "raw.zarr")
+    ds = nd.reconstruct(nd.open_scan(tmp_path / "raw.zarr"))[["volume"]]
+    shard = damage_a_chunk(tmp_path / "raw.zarr" / "sinogram")
+
+    words = r"1 of 2 blocks failed \(volume, z 0.02 mm\): the checksum is invalid.*resume=True"
+    with progress(io.StringIO()), pytest.raises(BlockError, match=words):
+        nd.save(ds, tmp_path / "result.zarr")
+    files = ShardFiles(tmp_path / "result.zarr" / "volume")
+    done = [files.is_complete(index) for index in np.ndindex(ds.volume.data.numblocks)]
+    assert done.count(False) == 1
+
+    shard[0].write_bytes(shard[1])
+    with progress(io.StringIO()):
+        nd.save(ds, tmp_path / "result.zarr", resume=True)
+    np.testing.assert_array_equal(nd.open_scan(tmp_path / "result.zarr").volume, ds.volume)
+
+
+def damage_a_chunk(path):
+    """Flip a bit in the first chunk of slice 1; return the shard's file and its true content."""
+    file = ShardFiles(path).file((1, 0, 0, 0))
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0], content[1] ^ 1]) + content[2:])
+    return file, content

@@ -7,7 +7,7 @@ computes only the blocks whose shards are missing or damaged.
 """
 
 import shutil
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import block_of, compute, is_lazy, sizes_of
-from ndtomo_dask.errors import StoreError
+from ndtomo_dask.errors import BlockError, StoreError
 from ndtomo_dask.io.arrays import open_for_writing
 from ndtomo_dask.io.layout import reads
 from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
@@ -95,6 +95,8 @@ def save(
     StoreError
         The store has one of the variables already (and neither ``resume`` nor ``overwrite`` is
         given), it was made by other steps or from other input, or its axes differ.
+    BlockError
+        Blocks failed for a reason in their data, which are named; the others are stored.
     """
     if not ds.data_vars:
         raise StoreError("save was given no variable. Select some, such as ds[['volume']].")
@@ -109,7 +111,19 @@ def save(
     _write_template(blocked, Path(path), group, {name: digests[name] for name in fresh})
 
     tasks = [task for name in blocked.data_vars for task in _missing(blocked[name], target)]
-    compute(tasks, f"save {', '.join(map(str, ds.data_vars))}")
+    try:
+        compute([task for task, _ in tasks], f"save {', '.join(map(str, ds.data_vars))}")
+    except BlockError as error:
+        failed = [tasks[place][1] for place in error.positions]
+        raise BlockError(_failure(failed, len(tasks), error), error.positions) from error
+
+
+def _failure(failed: Sequence[str], total: int, error: BlockError) -> str:
+    shown = "; ".join(failed[:3]) + ("; …" if len(failed) > 3 else "")
+    return (
+        f"{len(failed)} of {total} blocks failed ({shown}): {error.__cause__}. The others are "
+        f"stored. Mend the cause and pass resume=True to do those that are missing."
+    )
 
 
 def digest(array: xr.DataArray, ds: xr.Dataset) -> str:
@@ -272,8 +286,8 @@ def _encoding(array: xr.DataArray) -> dict[str, Any]:
     return encoding
 
 
-def _missing(array: xr.DataArray, target: Path) -> list[Any]:
-    """Make one task for each block of a variable whose shard is not there or not whole."""
+def _missing(array: xr.DataArray, target: Path) -> list[tuple[Any, str]]:
+    """Make one task for each block whose shard is not there or not whole, and name the block."""
     path = target / str(array.name)
     clear_partial_writes(path)
     written = da.map_blocks(
@@ -290,7 +304,20 @@ def _missing(array: xr.DataArray, target: Path) -> list[Any]:
     for index in missing:
         # Zarr would read a damaged shard before it writes to it.
         shards.file(index).unlink(missing_ok=True)
-    return [blocks[index] for index in missing]
+    return [(blocks[index], _block_name(array, index)) for index in missing]
+
+
+def _block_name(array: xr.DataArray, index: tuple[int, ...]) -> str:
+    """Name a block by its labels, such as "volume, z 0.02 mm, channel 64 to 127"."""
+    names = [str(array.name)]
+    for (dim, chunks), number in zip(array.chunksizes.items(), index, strict=True):
+        first, last = sum(chunks[:number]), sum(chunks[: number + 1]) - 1
+        if len(chunks) > 1 and first == last and dim in array.coords:
+            label = array[dim].values[first]
+            names.append(f"{dim} {label:g} {array[dim].attrs.get('units', '')}".rstrip())
+        elif len(chunks) > 1:
+            names.append(f"{dim} {first} to {last}")
+    return ", ".join(names)
 
 
 def write_shard(
