@@ -9,7 +9,14 @@ import xarray as xr
 from ndtomo_dask.apply import compute_arrays, planned_sinogram
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import alignment, centering
-from ndtomo_dask.schema import PROJECTION_SHIFT, ROTATION_CENTER, label, record, require
+from ndtomo_dask.schema import (
+    PROJECTION_SHIFT,
+    ROTATION_CENTER,
+    label,
+    record,
+    require,
+    without_masked,
+)
 
 
 def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -> xr.Dataset:
@@ -112,6 +119,7 @@ def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
             f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."
         )
     others = [dim for dim in sinogram.dims if dim not in ("angle", "translation")]
+    sinogram = without_masked(ds, sinogram, verb=verb)
     total = sinogram.where(np.isfinite(sinogram)).mean(others, dtype="float64")
     (image,) = compute_arrays([total], verb)
     return image.transpose("angle", "translation")

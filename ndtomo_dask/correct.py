@@ -32,6 +32,7 @@ from ndtomo_dask.schema import (
     floating,
     label,
     require,
+    without_masked,
 )
 
 Side = Literal["both", "first", "last"]
@@ -58,7 +59,8 @@ def find_air(
     -------
         ``air ([z,] angle, channel)``.
     """
-    air = _air(planned_sinogram(ds, "find_air", whole=["translation"]), width, side, method)
+    sinogram = planned_sinogram(ds, "find_air", whole=["translation"])
+    air = _air(without_masked(ds, sinogram, verb="find_air"), width, side, method)
 
     (air,) = compute_arrays([air], "find air")
 
@@ -80,7 +82,7 @@ def remove_air(
     sinogram = planned_sinogram(ds, "remove_air", whole=["translation"])
 
     estimate = (
-        _air(detached(sinogram), width, side, method)
+        _air(without_masked(ds, detached(sinogram), verb="remove_air"), width, side, method)
         if air is None
         else _given(air, AIR, sinogram, "remove_air")
     )
@@ -154,7 +156,8 @@ def find_projection_scale(ds: xr.Dataset, *, reference: str = "max") -> xr.Datas
     Returns ``projection_scale ([z,] angle)``; 1 is the ``reference``: the brightest projection
     (``"max"``), the ``"mean"`` or the ``"median"``. A projection without counts is NaN.
     """
-    scale = _scale(planned_sinogram(ds, "find_projection_scale", ["translation"]), reference)
+    sinogram = planned_sinogram(ds, "find_projection_scale", ["translation"])
+    scale = _scale(without_masked(ds, sinogram, verb="find_projection_scale"), reference)
 
     (scale,) = compute_arrays([scale], "find projection scale")
 
@@ -175,7 +178,7 @@ def normalize_projections(
     sinogram = planned_sinogram(ds, "normalize_projections", ["translation"])
 
     estimate = (
-        _scale(detached(sinogram), reference)
+        _scale(without_masked(ds, detached(sinogram), verb="normalize_projections"), reference)
         if scale is None
         else _given(scale, PROJECTION_SCALE, sinogram, "normalize_projections")
     )

@@ -15,14 +15,13 @@ from ndtomo_dask.apply import (
     split_blocks,
 )
 from ndtomo_dask.coordinates import axis_variable
-from ndtomo_dask.errors import BackendError, OptionError, SchemaError, check_choice, nearest
+from ndtomo_dask.errors import BackendError, OptionError, check_choice, nearest
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
 from ndtomo_dask.kernels.projectors import LOADERS, Projector, load_projector
 from ndtomo_dask.schema import (
-    MASK,
     MISSING_SAMPLES,
     SINOGRAM,
     VOLUME,
@@ -31,6 +30,8 @@ from ndtomo_dask.schema import (
     label,
     require,
     step_of,
+    valid_mask,
+    without_masked,
 )
 
 Method = Literal["fbp", "sirt", "cgls"]
@@ -97,7 +98,7 @@ def reconstruct(
     check_choice("filter", filter, WINDOWS)
     _check_options(method, backend, iterations, nonnegative)
     sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=["angle", "translation"])
-    sinogram, geometry = _without_masked(ds, sinogram, geometry_of(ds, verb="reconstruct"))
+    sinogram, geometry = _usable(ds, sinogram, geometry_of(ds, verb="reconstruct"))
 
     sizes = sizes_of(sinogram)
     stored = block_of(sinogram) if is_lazy(sinogram) else None
@@ -140,21 +141,14 @@ def _check_options(method: str, backend: str, iterations: int, nonnegative: bool
         raise OptionError(f"nonnegative=True is for method='sirt', not for {method!r}.")
 
 
-def _without_masked(
+def _usable(
     ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry
 ) -> tuple[xr.DataArray, ParallelGeometry]:
-    if "mask" not in ds:
-        return sinogram, geometry
-    mask = require(ds, MASK, verb="reconstruct")
-    if mask.ndim > 1:
-        raise SchemaError(
-            f"reconstruct takes a 'mask' of angles only, but it has {mask.dims}. "
-            f"Set single samples to NaN: ds.sinogram.where(~mask)."
-        )
-    masked = np.asarray(mask, dtype=bool)
-    if masked.all():
-        raise SchemaError("reconstruct needs projections, but 'mask' marks every angle.")
-    return sinogram.isel(angle=~masked), geometry.select(~masked)
+    """Leave masked projections out; where single samples or channels are masked, make them NaN."""
+    if "mask" not in ds or ds["mask"].dims != ("angle",):
+        return without_masked(ds, sinogram, verb="reconstruct"), geometry
+    kept = ~valid_mask(ds, verb="reconstruct").values
+    return sinogram.isel(angle=kept), geometry.select(kept)
 
 
 def _grid(geometry: ParallelGeometry, step: float) -> dict[str, xr.Variable]:

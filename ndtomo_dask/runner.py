@@ -24,6 +24,7 @@ from ndtomo_dask.io.store import (
 from ndtomo_dask.plan import MB
 from ndtomo_dask.planner import plan_recipe
 from ndtomo_dask.recipe import Recipe, Step
+from ndtomo_dask.schema import MASK
 
 DIGEST, SOURCE = "recipe_digest", "source"
 LARGE_ESTIMATE = 16 * MB
@@ -182,7 +183,11 @@ def _store(run: Run, names: set[str]) -> None:
     """Write variables, and with them the small ones that later steps may need; then read those."""
     if not names:
         return
-    small = {str(name) for name, array in run.ds.data_vars.items() if "channel" not in array.dims}
+    small = {
+        str(name)
+        for name, array in run.ds.data_vars.items()
+        if "channel" not in array.dims or name == MASK.name
+    }
     beside = small - run.pending - run.stored
     others = set(run.ds.data_vars) - names - beside
     # Dropping the others, not selecting these, keeps the geometry, whose dimensions may be gone.

@@ -64,7 +64,9 @@ SINOGRAM_VARIANCE = Variable("sinogram_variance", _SINOGRAM, "count^2", "varianc
 MONITOR = Variable("monitor", (ANGLE, TRANSLATION), "count", "incident flux")
 FLAT = Variable("flat", (TRANSLATION, CHANNEL), "count", "intensity without sample")
 DARK = Variable("dark", (TRANSLATION, CHANNEL), "count", "intensity without beam")
-MASK = Variable("mask", (ANGLE,), "1", "True where data are ignored", additive=False)
+MASK = Variable(
+    "mask", _SINOGRAM, "1", "True where data are ignored; any of the dimensions", additive=False
+)
 AIR = Variable("air", (ANGLE, CHANNEL), "count", "scatter of the path beside the sample")
 PROJECTION_SCALE = Variable("projection_scale", (ANGLE,), "1", "relative flux", additive=False)
 ROTATION_CENTER = Variable(
@@ -249,6 +251,25 @@ def variable_named(name: str, *, verb: str) -> Variable:
             f"{nearest(name, spectral)}"
         )
     return spectral[name]
+
+
+def valid_mask(ds: xr.Dataset, *, verb: str) -> xr.DataArray:
+    """Return ``mask`` as booleans in memory, if it suits a sinogram and leaves something of it."""
+    mask = ds[MASK.name].astype(bool).compute()
+    if not mask.dims or not set(mask.dims) <= set(MASK.dims):
+        raise SchemaError(
+            f"{verb} takes a 'mask' along any of {', '.join(MASK.dims)}, but it has {mask.dims}."
+        )
+    if bool(mask.all()):
+        raise SchemaError(
+            f"{verb} needs data, but 'mask' marks every {' and '.join(map(str, mask.dims))}."
+        )
+    return mask
+
+
+def without_masked(ds: xr.Dataset, array: xr.DataArray, *, verb: str) -> xr.DataArray:
+    """Set the samples that ``mask`` marks to NaN, which no estimate counts; lazily."""
+    return array.where(~valid_mask(ds, verb=verb)) if MASK.name in ds else array
 
 
 def step_of(ds: xr.Dataset, dimension: str) -> float:

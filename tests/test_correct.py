@@ -271,3 +271,13 @@ def test_an_estimate_of_another_scan_is_refused(scan):
         nd.normalize_projections(scan, air)
     with pytest.raises(SchemaError, match=r"set_rotation_center needs 'rotation_center'"):
         nd.set_rotation_center(scan, air)
+
+
+@pytest.mark.parametrize("dims", [("angle",), ("angle", "translation"), ("channel",)])
+def test_estimates_do_not_count_what_is_masked(dims, scan, rng):
+    mask = xr.DataArray(rng.random([scan.sizes[dim] for dim in dims]) < 0.1, dims=dims)
+    lost = scan.assign(sinogram=scan.sinogram.where(~mask))
+    spoilt = scan.assign(sinogram=scan.sinogram.where(~mask, 1e6), mask=mask)
+    for find in (nd.find_air, nd.find_projection_scale, nd.find_rotation_center):
+        for name, found in find(lost).data_vars.items():
+            np.testing.assert_array_equal(find(spoilt)[name], found)

@@ -212,7 +212,8 @@ def _companion(
         if dims is None:
             raise SchemaError(_no_fit(name, place, array.shape, sizes))
         data = xr.DataArray(values, dims=dims)
-    if CHANNEL in VARIABLES[name].dims and CHANNEL not in data.dims and data.ndim:
+    whole = name != "mask"  # which may lie along any of its dimensions
+    if whole and CHANNEL in VARIABLES[name].dims and CHANNEL not in data.dims and data.ndim:
         data = data.expand_dims({CHANNEL: sizes.get(CHANNEL, 1)}, axis=-1)
     data = data.transpose(*[dim for dim in KINDS["sinogram"] if dim in data.dims])
     return data.assign_attrs(variable_attrs(name))

@@ -189,17 +189,6 @@ def flat_from_edges(block: Array, *, width: int = 1, side: Side = "both") -> Flo
     return air_mean(*air_partial(block, width=width, side=side))[:, None, :]
 
 
-def mask_to_nan(block: Array, mask: Array) -> Real:
-    """Set a block to NaN where the mask is True; the mask broadcasts against the block.
-
-    >>> mask_to_nan(np.ones((1, 2, 1)), np.array([[True], [False]]))
-    array([[[nan],
-            [ 1.]]])
-    """
-    values = _floating(block)
-    return np.where(np.asarray(mask, dtype=bool), values.dtype.type(np.nan), values)
-
-
 def _floating(block: Array) -> Real:
     """Return float32 and float64 as they are, and anything else as a float32 copy."""
     values = np.asarray(block)

@@ -9,7 +9,6 @@ from ndtomo_dask.kernels.sinogram import (
     air_partial,
     divide_projections,
     flat_from_edges,
-    mask_to_nan,
     monitor_scale,
     projection_scale,
     projection_sums,
@@ -182,7 +181,6 @@ STEPS = [
     lambda block: subtract_air(block, np.ones((24, 4))),
     lambda block: divide_projections(block, BEAM),
     lambda block: absorbance(block, np.full((15, 4), 500.0)),
-    lambda block: mask_to_nan(block, np.eye(24, 15, dtype=bool)[..., None]),
 ]
 
 
