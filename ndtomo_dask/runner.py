@@ -11,6 +11,7 @@ from typing import Any
 import xarray as xr
 
 from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.lock import locked
 from ndtomo_dask.io.scan import by_projection, open_scan
 from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.io.store import (
@@ -62,28 +63,33 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     PlanError
         A step would not fit the workers' memory; nothing has run.
     StoreError
-        The output exists (and neither ``resume`` nor ``overwrite`` is given), or ``resume`` is
-        asked for and it was made by another recipe or from other input.
+        The output exists (and neither ``resume`` nor ``overwrite`` is given), ``resume`` is asked
+        for and it was made by another recipe or from other input, or another run writes to it.
     """
     source = open_scan(**recipe.input)
     about = {DIGEST: recipe.digest, "recipe": recipe.text, SOURCE: source.attrs.get(SOURCE, "")}
     plans = plan_recipe(recipe)
-    _check_output(recipe.output, about, resume=resume, overwrite=overwrite)
-    create_store(recipe.output, about)
-    run = Run(recipe, source.assign_attrs(about))
-
-    for number, step in enumerate(recipe.steps):
-        start = time.monotonic()
-        _take(run, number, step)
-        _note(run, step.verb, start)
-    start = time.monotonic()
-    _store(run, run.pending & (set(recipe.save) or run.pending))
-    _note(run, "save", start)
+    with locked(recipe.output):
+        _check_output(recipe.output, about, resume=resume, overwrite=overwrite)
+        create_store(recipe.output, about)
+        run = Run(recipe, source.assign_attrs(about))
+        _take_all(run)
 
     record = recipe.output.with_suffix(".run.json")
     content = {"recipe": recipe.text, "plan": [*map(str, plans)], "stages": run.timings}
     record.write_text(json.dumps(content, indent=1))
     return open_scan(recipe.output, layout="spectra")
+
+
+def _take_all(run: Run) -> None:
+    """Do the steps, then store what is to be kept and is not stored yet."""
+    for number, step in enumerate(run.recipe.steps):
+        start = time.monotonic()
+        _take(run, number, step)
+        _note(run, step.verb, start)
+    start = time.monotonic()
+    _store(run, run.pending & (set(run.recipe.save) or run.pending))
+    _note(run, "save", start)
 
 
 def _check_output(output: Path, about: Mapping[str, str], *, resume: bool, overwrite: bool) -> None:

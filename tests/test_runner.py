@@ -16,6 +16,7 @@ import pytest
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.lock import locked
 from ndtomo_dask.io.store import FOUND_GROUP
 from ndtomo_dask.recipe import VERBS, read_recipe
 from ndtomo_dask.runner import run_recipe
@@ -235,3 +236,9 @@ def test_a_run_killed_at_any_stage_ends_with_the_same_bits(tmp_path):
         assert hashes(broken) != hashes(whole)
     assert_ends_well(start(recipe, "--resume"))
     assert hashes(broken) == hashes(whole)
+
+
+def test_a_second_run_on_one_store_is_refused(recipe):
+    with locked(recipe.output), pytest.raises(StoreError, match="is being written by process"):
+        run_recipe(recipe, resume=True)
+    assert not recipe.output.exists()
