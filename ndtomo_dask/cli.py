@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ndtomo_dask import runtime
+from ndtomo_dask import plan, runtime
 from ndtomo_dask.demo import run_demo
 from ndtomo_dask.errors import NdtomoError, OptionError
 from ndtomo_dask.io import convert, export, open_scan, save
@@ -108,8 +108,7 @@ def _add_plan(commands: "Commands") -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
-    for step in plan_recipe(recipe, allowed_mem=options.allowed_mem):
-        print(step)
+    print(plan.table(plan_recipe(recipe, allowed_mem=options.allowed_mem)))
 
 
 def _add_run(commands: "Commands") -> None:
@@ -129,8 +128,7 @@ def _add_run(commands: "Commands") -> None:
 def _run(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     with runtime.connect(options.cluster or recipe.cluster), runtime.progress():
-        for step in plan_recipe(recipe):
-            print(step)
+        print(plan.table(plan_recipe(recipe)))
         result = run_recipe(recipe, resume=options.resume, overwrite=options.overwrite)
     if options.report is not None:
         write_report(recipe.output, options.report)

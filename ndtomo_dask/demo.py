@@ -10,6 +10,7 @@ import xarray as xr
 import yaml
 from scipy.optimize import linear_sum_assignment
 
+from ndtomo_dask import plan
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io import export
 from ndtomo_dask.io.scan import open_scan
@@ -109,8 +110,7 @@ def run_demo(folder: Path, *, size: int = 128, say: Callable[[str], None]) -> De
 
         recipe = read_recipe(recipe_file)
         say(f"Running {recipe_file}")
-        for step in plan_recipe(recipe):
-            say(f"  {step}")
+        say(plan.table(plan_recipe(recipe)))
         run_recipe(recipe, overwrite=True)
 
     maps = true_peaks(truth, PEAKS, counts=COUNTS).merge(truth[["true_phase_map"]])

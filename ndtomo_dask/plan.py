@@ -7,7 +7,7 @@ while idle, and ``projected_mem`` is what a task of this plan will hold.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -78,6 +78,12 @@ class Plan:
             )
         return self
 
+    def row(self) -> tuple[str, ...]:
+        """Give the figures of the plan as `HEAD` names them."""
+        block = " × ".join(f"{size} {dim}" for dim, size in self.block)
+        sizes = (self.projected_mem, self.read_bytes, self.written_bytes)
+        return (self.step, str(self.tasks), *map(human, sizes), block)
+
     def __str__(self) -> str:
         block = " × ".join(f"{size} {dim}" for dim, size in self.block)
         return (
@@ -86,6 +92,25 @@ class Plan:
             f"{human(self.output_mem)}) of {human(self.allowed_mem)} allowed; reads "
             f"{human(self.read_bytes)}, writes {human(self.written_bytes)}"
         )
+
+
+HEAD = ("step", "tasks", "a task holds", "reads", "writes", "block")
+
+
+def table(plans: Sequence[Plan]) -> str:
+    """Write plans below one another, a line each, and what a task may hold.
+
+    >>> print(table([Plan("save", (("z", 1),), 4, 8 * MB, 0, 0, 0, 32 * MB, GB)]))
+    step  tasks  a task holds  reads  writes  block
+    save      4          8 MB    0 B   32 MB  1 z
+    A task may hold 1 GB.
+    """
+    rows = [HEAD, *(made.row() for made in plans)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    figures = "".join(f"  {{:>{width}}}" for width in widths[1:-1])
+    form = f"{{:<{widths[0]}}}{figures}  {{}}"
+    lines = [form.format(*row) for row in rows]
+    return "\n".join([*lines, f"A task may hold {human(max(made.allowed_mem for made in plans))}."])
 
 
 def human(size: int) -> str:

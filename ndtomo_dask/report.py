@@ -15,6 +15,7 @@ from ndtomo_dask.errors import BackendError
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.io.store import FOUND_GROUP
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
+from ndtomo_dask.plan import HEAD
 from ndtomo_dask.schema import package_version
 
 if TYPE_CHECKING:
@@ -223,9 +224,9 @@ def _cost(store: Path) -> Section | None:
         return None
     run: dict[str, Any] = json.loads(record.read_text())
     rows = [(stage["stage"], f"{stage['seconds']:.2f} s") for stage in run["stages"]]
-    plans = "".join(f"<li>{html.escape(line)}</li>" for line in run.get("plan", ()))
+    plans = _table([HEAD, *run.get("plan", ())])
     recipe = f"<pre>{html.escape(run['recipe'])}</pre>"
-    return "Plan and timings", f"<ul>{plans}</ul>{_table(rows)}{recipe}"
+    return "Plan and timings", f"{plans}<p>Time taken:</p>{_table(rows)}{recipe}"
 
 
 def _one_frame(array: xr.DataArray) -> xr.DataArray:

@@ -76,7 +76,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         _take_all(run)
 
     record = recipe.output.with_suffix(".run.json")
-    content = {"recipe": recipe.text, "plan": [*map(str, plans)], "stages": run.timings}
+    content = {"recipe": recipe.text, "plan": [made.row() for made in plans], "stages": run.timings}
     record.write_text(json.dumps(content, indent=1))
     return open_scan(recipe.output, layout="spectra")
 

@@ -81,7 +81,8 @@ def test_plan_says_what_a_run_costs_and_starts_nothing(scan_file, tmp_path, caps
     recipe = write_recipe(tmp_path / "recipe.yaml", tmp_path / "later.nxs", tmp_path / "out.zarr")
     assert main(["plan", str(recipe), str(scan_file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("save volume: ") for line in lines)
+    assert any(line.startswith("save volume ") for line in lines)
+    assert lines[-1].startswith("A task may hold ")
     assert not (tmp_path / "out.zarr").exists()
     assert "does not exist" in refused(capsys, "plan", recipe)
     assert "allowed_mem is" in refused(capsys, "plan", recipe, scan_file, "--allowed-mem", "1MB")

@@ -51,7 +51,7 @@ def test_a_report_shows_every_part_of_a_run(result, tmp_path):
     assert "Assumed: no self-absorption" in page
     center = float(nd.open_scan(result / "found" / "04_find_rotation_center").rotation_center)
     assert f"translation index {center:.2f}" in page
-    assert "save volume: " in page
+    assert "<td>save volume</td>" in page
     assert "fit_peaks(" in page
 
 
