@@ -79,7 +79,7 @@ def test_a_run_says_what_it_did(recipe):
         "save",
     ]
     assert all(stage["seconds"] >= 0 for stage in record["stages"])
-    assert ["save volume"] == [row[0] for row in record["plan"] if "volume" in row[0]]
+    assert [row[0] for row in record["plan"] if "volume" in row[0]] == ["save volume"]
 
 
 def counted(monkeypatch):
