@@ -198,7 +198,8 @@ def _peaks(ds: xr.Dataset, truth: xr.Dataset | None) -> Section | None:
         for ax, (title, image, limits) in zip(axes, shown, strict=True):
             _show(ax, image, title, ("x", "y"), limits=limits)
         content += _picture(figure)
-    content += "<p class='note'>Positions and widths are drawn where the peak is strong.</p>"
+    note = "White: not fitted. Positions and widths are drawn where the peak is strong."
+    content += f"<p class='note'>{note}</p>"
     return "Peaks", content + _status_table(ds)
 
 
