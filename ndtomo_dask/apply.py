@@ -27,6 +27,7 @@ from ndtomo_dask.schema import LEADING, SINOGRAM, require
 Compute = Callable[[Sequence[Any], str], Sequence[Any]]
 
 _DETACHED = "detached"
+_UNLIMITED = 2**62
 _FAN_IN = 2
 """Partial results merged at a time; the order of merging is fixed by the blocks' order."""
 
@@ -41,6 +42,13 @@ def allowed_memory(allowed_mem: int | str | None) -> int:
     if allowed_mem is None:
         allowed_mem = dask.config.get("ndtomo_dask.allowed_mem", plan.DEFAULT_ALLOWED_MEM)
     return plan.parse_bytes(allowed_mem)
+
+
+@contextmanager
+def unlimited_memory() -> Iterator[None]:
+    """Let verbs plan without a limit inside a ``with`` block, where nothing will be computed."""
+    with dask.config.set({"ndtomo_dask.allowed_mem": _UNLIMITED}):
+        yield
 
 
 def sizes_of(array: xr.DataArray) -> dict[str, int]:

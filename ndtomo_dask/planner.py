@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory, block_of, sizes_of
+from ndtomo_dask.apply import allowed_memory, block_of, sizes_of, unlimited_memory
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
@@ -15,6 +15,8 @@ from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import Recipe, Step
 
 Sizes = dict[str, int]
+SINGLE = ("time", "z", "angle", "y", "x")
+"""Dimensions of which a rehearsal needs one entry; it needs all translations and channels."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
 """Verbs that touch no data."""
 
@@ -62,7 +64,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
 
 
 def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
-    """Take every lazy step on one pixel, so that a wrong option is refused before anything runs.
+    """Take every lazy step on one ray, so that a wrong option is refused before anything runs.
 
     Nothing is computed: what a ``find_`` step would find is imagined. Refuses what the verbs
     themselves refuse, and variables to save that no step makes.
@@ -70,11 +72,11 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     given = ds
     # One block, since where blocks must be whole the runner sees to it.
     ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
-    for step in recipe.steps:
-        if "volume" in ds:
-            ds = ds.isel(y=[0], x=[0])
-        if not step.verb.startswith("find_"):
-            ds = step.definition.function(ds, *_imagined(ds, step), **step.options)
+    with unlimited_memory():
+        for step in recipe.steps:
+            ds = ds.isel({dim: [0] for dim in SINGLE if dim in ds.dims})
+            if not step.verb.startswith("find_"):
+                ds = step.definition.function(ds, *_imagined(ds, step), **step.options)
     for name in recipe.save:
         if name not in ds:
             made = [str(name) for name in ds.data_vars if name not in given] or [*ds.data_vars]

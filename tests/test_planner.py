@@ -1,5 +1,9 @@
 """The plan of a recipe is what the run then does."""
 
+from dataclasses import replace
+
+import dask
+import numpy as np
 import pytest
 
 import ndtomo_dask as nd
@@ -122,3 +126,15 @@ def test_a_volume_is_not_reconstructed_again(recipe, tmp_path):
     assert [plan.step for plan in plan_recipe(make_recipe(content | {"steps": steps}))] == [
         "fit_peaks"
     ]
+
+
+def test_a_scan_larger_than_a_task_may_hold_is_planned_and_run(recipe):
+    """Reading by parts, as the workers of a terabyte must: 15 MB where a task may hold 40."""
+    end = [step.verb for step in recipe.steps].index("reconstruct") + 1
+    recipe = replace(recipe, steps=recipe.steps[:end], save=("volume",))
+    with dask.config.set({"ndtomo_dask.allowed_mem": 40 * 10**6}):
+        plans = {plan.step: plan for plan in plan_recipe(recipe)}
+        result = run_recipe(recipe)
+    assert plans["find_projection_shifts"].tasks > 1
+    assert max(plan.projected_mem for plan in plans.values()) <= 40 * 10**6
+    assert np.isfinite(result.volume).all()

@@ -110,7 +110,13 @@ def save(
     _remove_replaced(ds[fresh], target)
     _write_template(blocked, Path(path), group, {name: digests[name] for name in fresh})
 
-    tasks = [task for name in blocked.data_vars for task in _missing(blocked[name], target)]
+    for name, array in ds.data_vars.items():
+        if not is_lazy(array):
+            _write_here(array.values, blocked[name], target)
+    lazy = [name for name, array in ds.data_vars.items() if is_lazy(array)]
+    tasks = [task for name in lazy for task in _tasks(blocked[name], target)]
+    if not tasks:
+        return
     try:
         compute([task for task, _ in tasks], f"save {', '.join(map(str, ds.data_vars))}")
     except BlockError as error:
@@ -286,10 +292,32 @@ def _encoding(array: xr.DataArray) -> dict[str, Any]:
     return encoding
 
 
-def _missing(array: xr.DataArray, target: Path) -> list[tuple[Any, str]]:
-    """Make one task for each block whose shard is not there or not whole, and name the block."""
-    path = target / str(array.name)
+def _write_here(values: np.ndarray, array: xr.DataArray, target: Path) -> None:
+    """Write what is in memory from this process: it need not travel to the workers."""
+    path, extent = target / str(array.name), tuple(block_of(array).values())
+    for index in _missing(array, path):
+        region = tuple(
+            slice(number * size, (number + 1) * size)
+            for number, size in zip(index, extent, strict=True)
+        )
+        write_shard(values[region], path=str(path), extent=extent, block_id=index)
+
+
+def _missing(array: xr.DataArray, path: Path) -> list[tuple[int, ...]]:
+    """Places of the blocks whose shards are not there or not whole; what is left of them goes."""
     clear_partial_writes(path)
+    shards = ShardFiles(path)
+    places = np.ndindex(*array.data.numblocks)
+    missing = [index for index in places if not shards.is_complete(index)]
+    for index in missing:
+        # Zarr would read a damaged shard before it writes to it.
+        shards.file(index).unlink(missing_ok=True)
+    return missing
+
+
+def _tasks(array: xr.DataArray, target: Path) -> list[tuple[Any, str]]:
+    """Make one task for each block whose shard is missing, and name the block."""
+    path = target / str(array.name)
     written = da.map_blocks(
         write_shard,
         array.data,
@@ -299,12 +327,8 @@ def _missing(array: xr.DataArray, target: Path) -> list[tuple[Any, str]]:
         dtype=bool,
         meta=np.empty((0,) * array.ndim, dtype=bool),
     )
-    blocks, shards = written.to_delayed(optimize_graph=True), ShardFiles(path)
-    missing = [index for index in np.ndindex(*blocks.shape) if not shards.is_complete(index)]
-    for index in missing:
-        # Zarr would read a damaged shard before it writes to it.
-        shards.file(index).unlink(missing_ok=True)
-    return [(blocks[index], _block_name(array, index)) for index in missing]
+    blocks = written.to_delayed(optimize_graph=True)
+    return [(blocks[index], _block_name(array, index)) for index in _missing(array, path)]
 
 
 def _block_name(array: xr.DataArray, index: tuple[int, ...]) -> str:
