@@ -12,6 +12,7 @@ from ndtomo_dask.kernels import alignment, centering
 from ndtomo_dask.schema import (
     PROJECTION_SHIFT,
     ROTATION_CENTER,
+    SINOGRAM,
     label,
     record,
     require,
@@ -61,7 +62,7 @@ def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Datase
     if isinstance(center, xr.Dataset):
         center = float(require(center, ROTATION_CENTER, verb="set_rotation_center"))
     value = float(center)
-    last = planned_sinogram(ds, "set_rotation_center").sizes["translation"] - 1
+    last = require(ds, SINOGRAM, verb="set_rotation_center").sizes["translation"] - 1
     if not 0 <= value <= last:
         raise SchemaError(
             f"rotation_center {value:g} lies outside the translations, indices 0 to {last}."
@@ -97,7 +98,7 @@ def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
 
     ``shifts`` is what `find_projection_shifts` returned: its ``projection_shift (angle)``.
     """
-    sinogram = planned_sinogram(ds, "align_projections")
+    sinogram = require(ds, SINOGRAM, verb="align_projections")
     # A dead projection has no shift, and is left out of the reconstruction anyway.
     values = np.nan_to_num(
         np.asarray(require(shifts, PROJECTION_SHIFT, verb="align_projections"), dtype=float)

@@ -183,6 +183,12 @@ def map_components(
         )
     mean = components.get(COMPONENT_MEAN.name)
 
+    plan.per_pixel(
+        "map_components", sizes_of(array), array.dtype.itemsize, channels=array.sizes["channel"],
+        values=spectra.shape[0], slab=plan.GRAM_ROWS, block=block_of(array),
+        allowed_mem=allowed_memory(None),
+    )  # fmt: skip
+
     amounts = apply_kernel(
         weights_block, array, core=["channel"], out={"component": spectra.shape[0]},
         dtype=floating(array.dtype),

@@ -12,10 +12,9 @@ from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.least_squares import fit_peak
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
-from ndtomo_dask.kernels.peaks import SHAPES
+from ndtomo_dask.kernels.peaks import PARAMETERS, SHAPES
 from ndtomo_dask.schema import VARIABLES, Variable, floating, label, require, variable_named
 
-PARAMETERS = ("area", "position", "fwhm", "fraction")
 COLUMNS = (
     *PARAMETERS,
     *(f"{name}_error" for name in PARAMETERS),

@@ -8,7 +8,7 @@ while idle, and ``projected_mem`` is what a task of this plan will hold.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from ndtomo_dask.errors import OptionError, PlanError
@@ -371,13 +371,16 @@ def find_components(
 
 def per_pixel(
     step: str, sizes: Mapping[str, int], itemsize: int, *, channels: int, values: int,
-    allowed_mem: int, block: Mapping[str, int],
+    allowed_mem: int, block: Mapping[str, int], slab: int | None = None,
 ) -> Plan:  # fmt: skip
-    """Plan a map made pixel by pixel: whole spectra in, ``values`` numbers per pixel out."""
+    """Plan a map made pixel by pixel: whole spectra in, ``values`` numbers per pixel out.
+
+    ``channels`` are copied, of ``slab`` pixels at a time; of all of a block's without one.
+    """
     pixels = prod(size for dim, size in block.items() if dim != "channel")
     everywhere = prod(size for dim, size in sizes.items() if dim != "channel")
     held = pixels * sizes["channel"] * itemsize
-    scratch = pixels * channels * (itemsize + 8) + READ_BUFFERS
+    scratch = min(pixels, slab or pixels) * channels * (itemsize + 8) + READ_BUFFERS
     plan = Plan(step, tuple(block.items()), blocks_of(sizes, block), held, scratch,
                 pixels * values * 8, everywhere * sizes["channel"] * itemsize,
                 everywhere * values * itemsize, allowed_mem)  # fmt: skip
@@ -393,7 +396,5 @@ def save(
     allowed_mem: int,
 ) -> Plan:
     """Plan the writing of blocks as shards: the block, its padded copy and its encoded bytes."""
-    held = prod(block.values()) * itemsize
-    total = prod(sizes.values()) * itemsize
-    return Plan(step, tuple(block.items()), blocks_of(sizes, block), held, 2 * held, 0,
-                0, total, allowed_mem)  # fmt: skip
+    made = correct(step, sizes, block, itemsize, allowed_mem=allowed_mem)
+    return replace(made, output_mem=0, read_bytes=0, written_bytes=made.read_bytes)

@@ -75,7 +75,7 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     with unlimited_memory():
         for step in recipe.steps:
             ds = ds.isel({dim: [0] for dim in SINGLE if dim in ds.dims})
-            if not step.verb.startswith("find_"):
+            if not step.finds:
                 ds = step.definition.function(ds, *_imagined(ds, step), **step.options)
     for name in recipe.save:
         if name not in ds:
@@ -159,7 +159,7 @@ def _find_components(state: _State, step: Step) -> list[Plan]:
 
 
 def _map_components(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
-    return [_per_pixel("map_components", state, state.sizes["channel"], 8)]
+    return [_per_pixel("map_components", state, state.sizes["channel"], 8, slab=plan.GRAM_ROWS)]
 
 
 def _fit_peaks(state: _State, step: Step) -> list[Plan]:
@@ -167,10 +167,12 @@ def _fit_peaks(state: _State, step: Step) -> list[Plan]:
     return [_per_pixel("fit_peaks", state, min(state.sizes["channel"], 256), values)]
 
 
-def _per_pixel(name: str, state: _State, channels: int, values: int) -> Plan:
+def _per_pixel(
+    name: str, state: _State, channels: int, values: int, *, slab: int | None = None
+) -> Plan:
     return plan.per_pixel(
         name, state.sizes, state.itemsize, channels=channels, values=values,
-        allowed_mem=state.allowed_mem, block=state.block,
+        allowed_mem=state.allowed_mem, block=state.block, slab=slab,
     )  # fmt: skip
 
 

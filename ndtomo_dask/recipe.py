@@ -78,6 +78,11 @@ class Step:
         return VERBS[self.verb]
 
     @property
+    def finds(self) -> bool:
+        """Whether the verb computes an estimate, rather than add to the dataset."""
+        return self.verb in FOUND
+
+    @property
     def is_given(self) -> bool:
         """Whether what the verb applies stands among its options."""
         applied = [*inspect.signature(self.definition.function).parameters][1]

@@ -134,7 +134,7 @@ def _take(run: Run, number: int, step: Step) -> None:
     verb = step.definition
     if verb.needs is not None:
         _bring(run, *verb.needs)
-    if step.verb.startswith("find_"):
+    if step.finds:
         # What a find_ verb reads is stored first, if it is final and to be kept: otherwise every
         # step behind it would be computed twice.
         replaced = {later.definition.replaces for later in run.recipe.steps[number:]}

@@ -205,3 +205,21 @@ def test_a_task_holds_what_its_plan_says(step, tmp_path):
     print(figures)  # noqa: T201
     assert measured <= projected + MEMORY_SLACK, figures
     assert projected - plan.READ_BUFFERS <= PADDING * measured
+
+
+@pytest.mark.parametrize("channels", [250, 1024, 1800])
+@pytest.mark.parametrize("allowed", [250 * 10**6, 10**9])
+@pytest.mark.parametrize("size", [128, 512, 2048])
+def test_blocks_of_spectra_fit_every_verb_that_reads_them(channels, allowed, size):
+    sizes = {"z": 10, "y": size, "x": size, "channel": channels}
+    tile = plan.inner_chunk({"z": 1, "y": size, "x": size, "channel": 64}, 4)
+    block = plan.spectra_block(sizes, 4, allowed_mem=allowed, tile=tile)
+    given = {"block": block, "allowed_mem": allowed}
+    for made in (
+        plan.find_components(sizes, 4, components=6, passes=2, **given),
+        plan.per_pixel(
+            "map_components", sizes, 4, channels=channels, values=6, slab=plan.GRAM_ROWS, **given
+        ),
+        plan.per_pixel("fit_peaks", sizes, 4, channels=64, values=24, **given),
+    ):
+        assert made.projected_mem <= allowed

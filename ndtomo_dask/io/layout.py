@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -18,7 +18,6 @@ from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import StoreError, check_choice
 from ndtomo_dask.io.arrays import open_for_reading
 
-Layout = Literal["images", "spectra"]
 LAYOUTS = ("images", "spectra")
 _EAGER = plan.MB
 """Arrays up to this size are read when the store is opened."""

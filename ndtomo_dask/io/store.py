@@ -49,11 +49,6 @@ def store_attributes(path: Path) -> dict[str, Any]:
     return dict(zarr.open_group(path, mode="r").attrs) if is_store(path) else {}
 
 
-def stored_variables(path: Path) -> set[str]:
-    """Return the names of all arrays and groups in a store."""
-    return {entry.name for entry in path.iterdir() if is_store(entry)} if path.is_dir() else set()
-
-
 def remove_store(path: Path) -> None:
     """Delete a store, its metadata first, so that half a store is never taken for one."""
     if not path.exists():
