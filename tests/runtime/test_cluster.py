@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import ndtomo_dask as nd
-from ndtomo_dask import plan, runtime
+from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory
 from ndtomo_dask.errors import BlockError, OptionError
 from ndtomo_dask.io.shards import ShardFiles
@@ -100,7 +100,7 @@ def test_unknown_clusters_are_refused_in_words(tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr(runtime, "_ANSWER", "1s")
+    monkeypatch.setattr("ndtomo_dask.runtime.cluster._ANSWER", "1s")
     with pytest.raises(OptionError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"):
         connect("tcp://127.0.0.1:9")
 

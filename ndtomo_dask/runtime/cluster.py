@@ -1,43 +1,25 @@
-"""Where the work runs: connect to a cluster, and compute with progress and retries."""
+"""Connecting to a cluster: start a local one, or join a scheduler that runs."""
 
-import os
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import dask
 import yaml
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import computing_with
-from ndtomo_dask.errors import BlockError, OptionError, nearest
+from ndtomo_dask.errors import OptionError, nearest
 from ndtomo_dask.kernels.threads import limit_blas
+from ndtomo_dask.runtime.settings import (
+    DASK_SETTINGS,
+    environment_of_children,
+    worker_environment,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
 
-RETRIES = 2
-"""Times a failing block is tried again; a worker's death is not counted."""
 LOCAL_OPTIONS = ("kind", "workers", "threads", "memory", "scratch", "dashboard")
-_SETTINGS = {
-    "distributed.comm.timeouts.connect": "60s",
-    "distributed.comm.timeouts.tcp": "120s",
-    "distributed.scheduler.worker-ttl": "10 minutes",
-    "distributed.scheduler.worker-saturation": 1.0,
-}
-"""Patience with a busy file system; and no block is read before a worker is free to use it."""
-_ALLOCATOR = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "524288",
-    "MALLOC_TRIM_THRESHOLD_": "16777216",
-}
-"""Of glibc: blocks freed go back to the system, so a worker's memory is what it uses. Measured on
-`benchmarks.out_of_core`: peaks of 480 MB instead of 700; lower thresholds cost time in the kernel.
-"""
-_POLL = 0.2
 _ANSWER = "30s"
 _ANY_PORT = "127.0.0.1:0"
 
@@ -136,11 +118,9 @@ def _start_local(
             raise OptionError(f"{name}={count!r} is not a number of 1 or more.")
     limit = None if memory is None else plan.parse_bytes(memory)
     layout = plan.worker_layout(CPU_COUNT, MEMORY_LIMIT, workers=workers, limit=limit)
-    kernel_threads = str(threads or layout.threads)
-    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    environment = {**dict.fromkeys(limits, kernel_threads), **_ALLOCATOR}
-    settings = {**_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
-    with dask.config.set(settings), _environment(environment):
+    environment = worker_environment(threads or layout.threads)
+    settings = {**DASK_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
+    with dask.config.set(settings), environment_of_children(environment):
         client = Client(  # given no cluster it starts one, and closes it with itself
             n_workers=layout.workers,
             threads_per_worker=1,
@@ -152,18 +132,6 @@ def _start_local(
         )
     _prepare(client)
     return client
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables while workers start: Dask lets them outrank its own settings."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _prepare(client: "Client") -> None:
@@ -184,64 +152,6 @@ def _adopt_memory(client: "Client") -> None:
     known = client.scheduler_info(n_workers=-1)["workers"].values()
     share = [plan.task_mem(worker["memory_limit"], worker["nthreads"]) for worker in known]
     dask.config.set({"ndtomo_dask.allowed_mem": min(share)})
-
-
-@contextmanager
-def progress(stream: TextIO | None = None) -> Iterator[None]:
-    """Show a bar for whatever is computed inside a ``with`` block, on ``stream`` (stderr)."""
-    with computing_with(_Bar(stream or sys.stderr)):
-        yield
-
-
-class _Bar:
-    """Compute collections while counting those that are done."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
-
-    def __call__(self, collections: Sequence[Any], description: str) -> Sequence[Any]:
-        start = time.monotonic()
-        client = _current_client()
-        if client is None:
-            results: Sequence[Any] = dask.compute(*collections)
-        else:
-            results = self._watch(client, collections, description, start)
-        self._show(description, len(collections), len(collections), start, end="\n")
-        return results
-
-    def _watch(
-        self, client: "Client", collections: Sequence[Any], description: str, start: float
-    ) -> Sequence[Any]:
-        futures = client.compute(list(collections), retries=RETRIES)
-        while not all(future.done() for future in futures):
-            if self._live:
-                done = sum(future.done() for future in futures)
-                self._show(description, done, len(futures), start, end="\r")
-            time.sleep(_POLL)
-        failed = [place for place, future in enumerate(futures) if future.status == "error"]
-        if failed:
-            reason = futures[failed[0]].exception()
-            raise BlockError(f"{description} failed: {reason}", failed) from reason
-        return client.gather(futures)  # type: ignore[no-any-return]
-
-    def _show(self, description: str, done: int, total: int, start: float, *, end: str) -> None:
-        filled = 24 * done // total if total else 24
-        bar = "█" * filled + "·" * (24 - filled)
-        elapsed = time.monotonic() - start
-        self._stream.write(f"  {description[:34]:<34} {bar} {done}/{total} {elapsed:6.1f} s{end}")
-        self._stream.flush()
-
-
-def _current_client() -> "Client | None":
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import get_client
-
-    try:
-        return get_client()
-    except ValueError:
-        return None
 
 
 def describe(client: "Client") -> Mapping[str, Any]:
