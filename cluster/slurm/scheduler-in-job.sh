@@ -1,0 +1,55 @@
+#!/bin/bash
+# One job holds everything: the Dask scheduler, the command, and one worker for each SLURM task.
+#   sbatch cluster/slurm/scheduler-in-job.sh recipe.yaml
+# What follows the recipe goes to `ndtomo-dask run`. Submitted again, the job goes on where it was.
+
+# ---- edit once; any #SBATCH option may also be given to sbatch ----------------------------------
+# A task is a worker process; its CPUs are the threads of its kernels.
+#SBATCH --job-name=ndtomo
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=04:00:00
+# Two minutes before its end the job is asked to stop; it then queues itself again.
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+INTERFACE=${INTERFACE:-}            # network between the nodes, such as ib0; empty: the default
+SCRATCH=${SCRATCH:-${TMPDIR:-/tmp}} # folder of each node to which workers may spill
+# source "$HOME/ndtomo/bin/activate" # unless the job is submitted from the right environment
+# -------------------------------------------------------------------------------------------------
+
+set -eu
+: "${1:?name a recipe: sbatch $0 recipe.yaml}"
+threads=${SLURM_CPUS_PER_TASK:-1}
+# A tenth of the memory stays for the scheduler and the command.
+memory=$((${SLURM_MEM_PER_CPU:?give --mem-per-cpu, not --mem} * threads * 9 / 10))MiB
+meeting="$PWD/scheduler-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}.json"
+network=(${INTERFACE:+--interface "$INTERFACE"})
+
+# Threads and memory of the workers, and Dask's patience, are the package's own.
+settings=$(ndtomo-dask environment --threads "$threads")
+eval "$settings"
+
+dask scheduler --scheduler-file "$meeting" --port 0 "${network[@]}" &
+scheduler=$!
+srun --cpus-per-task="$threads" --kill-on-bad-exit=0 dask worker --scheduler-file "$meeting" \
+  --nthreads 1 --memory-limit "$memory" --local-directory "$SCRATCH" --no-dashboard \
+  --death-timeout 300 "${network[@]}" &
+workers=$!
+trap 'rm -f "$meeting"; kill "$scheduler" "$workers" 2>/dev/null || true' EXIT
+until [ -s "$meeting" ]; do sleep 1; done
+
+ndtomo-dask run "$@" --resume --cluster "$meeting" &
+run=$!
+trap 'stopped=yes; kill -TERM "$run" 2>/dev/null || true' TERM
+code=0
+wait "$run" || code=$?
+if [ "${stopped:-}" ]; then # the signal ended the wait, not the command
+  code=0
+  wait "$run" || code=$?
+fi
+[ "$code" -ne 75 ] || scontrol requeue "$SLURM_JOB_ID" # 75: asked to stop, and can be resumed
+exit "$code"
