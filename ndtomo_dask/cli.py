@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_convert(commands)
     _add_export(commands)
-    _add_environment(commands)
+    _add_settings(commands)
     _add_demo(commands)
     return parser
 
@@ -174,17 +174,15 @@ def _export(options: argparse.Namespace) -> None:
     export(_open(options), options.output, variable=options.variable, overwrite=options.overwrite)
 
 
-def _add_environment(commands: "Commands") -> None:
-    parser = commands.add_parser(
-        "environment", help="print settings of Dask's own programs, for a job script to evaluate"
-    )
+def _add_settings(commands: "Commands") -> None:
+    parser = commands.add_parser("settings", help="print Dask's, for a job script to evaluate")
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of the kernels in a worker (default 1)"
     )
-    parser.set_defaults(command=_environment)
+    parser.set_defaults(command=_settings)
 
 
-def _environment(options: argparse.Namespace) -> None:
+def _settings(options: argparse.Namespace) -> None:
     print(runtime.shell_exports(options.threads))
 
 

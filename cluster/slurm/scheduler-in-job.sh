@@ -30,7 +30,7 @@ meeting="$PWD/scheduler-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}.json"
 network=(${INTERFACE:+--interface "$INTERFACE"})
 
 # Threads and memory of the workers, and Dask's patience, are the package's own.
-settings=$(ndtomo-dask environment --threads "$threads")
+settings=$(ndtomo-dask settings --threads "$threads")
 eval "$settings"
 
 dask scheduler --scheduler-file "$meeting" --port 0 "${network[@]}" &

@@ -10,7 +10,7 @@ def shell_exports(threads: int) -> str:
     """Write the environment of a scheduler and of workers as lines that a shell evaluates.
 
     Threads of the kernels, the allocator, and Dask's patience: what `connect` gives to the
-    clusters it starts. ``eval "$(ndtomo-dask environment --threads 4)"`` in a job script gives
+    clusters it starts. ``eval "$(ndtomo-dask settings --threads 4)"`` in a job script gives
     the same to ``dask scheduler`` and ``dask worker``.
 
     >>> print(shell_exports(4).splitlines()[0])
