@@ -25,7 +25,7 @@ import xarray as xr
 import ndtomo_dask as nd
 from benchmarks.sizes import Size
 from benchmarks.watch import WorkerWatch
-from ndtomo_dask import plan
+from ndtomo_dask import machine, plan
 from ndtomo_dask.apply import allowed_memory, block_of
 
 COMPONENTS = 6
@@ -171,7 +171,7 @@ HEADER = (
 
 
 def _row(stage: Stage) -> str:
-    planned = plan.human(plan.RESERVED_MEM + stage.planned) if stage.planned else "-"
+    planned = plan.human(machine.RESERVED_MEM + stage.planned) if stage.planned else "-"
     speed = (stage.read + stage.written) / stage.seconds / plan.MB
     return (
         f"{stage.name:<30} {stage.seconds:>6.1f} s {plan.human(stage.peak):>8} {planned:>8} "

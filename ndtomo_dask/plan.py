@@ -17,11 +17,7 @@ KB, MB, GB = 10**3, 10**6, 10**9
 _UNITS = {"": 1, "B": 1, "KB": KB, "MB": MB, "GB": GB, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
-RESERVED_MEM = 350 * MB
-"""A worker that has imported and compiled everything: measured 325-346 MB."""
 DEFAULT_ALLOWED_MEM = GB
-LEAST_WORKER_MEM = GB
-"""With less, blocks become so small that overhead shows."""
 LARGEST_BLOCK = 128 * MB
 """Beyond this, larger blocks save nothing: a task already takes seconds."""
 LEAST_TASKS = 8
@@ -137,37 +133,6 @@ def parse_bytes(size: int | str) -> int:
     if match is None or unit not in _UNITS:
         raise OptionError(f"{size!r} is not a size in bytes. Write it as '2GB' or '512MiB'.")
     return int(float(match.group(1)) * _UNITS[unit])
-
-
-def task_mem(worker_limit: int, threads: int = 1) -> int:
-    """Share of a worker's memory that one task may hold, below Dask's spilling threshold (60 %)."""
-    return max(MB, (worker_limit * 6 // 10 - RESERVED_MEM) // threads)
-
-
-@dataclass(frozen=True)
-class WorkerLayout:
-    """How the cores and the memory of a machine are shared out."""
-
-    workers: int
-    threads: int
-    """Threads of the kernels in each worker."""
-    memory: int
-    """Memory limit of each worker, in bytes."""
-
-
-def worker_layout(
-    cores: int, memory: int, *, workers: int | None = None, limit: int | None = None
-) -> WorkerLayout:
-    """Share a machine out: one worker per core, or fewer if they would starve.
-
-    >>> worker_layout(8, 12 * GB)
-    WorkerLayout(workers=8, threads=1, memory=1500000000)
-    >>> worker_layout(8, 4 * GB)
-    WorkerLayout(workers=4, threads=2, memory=1000000000)
-    """
-    if workers is None:
-        workers = max(1, min(cores, memory // (limit or LEAST_WORKER_MEM)))
-    return WorkerLayout(workers, max(1, cores // workers), limit or memory // workers)
 
 
 def blocks_of(sizes: Mapping[str, int], block: Mapping[str, int]) -> int:

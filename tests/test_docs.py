@@ -20,7 +20,7 @@ import ndtomo_dask as nd
 from ndtomo_dask import cli
 from ndtomo_dask.plan import DEFAULT_ALLOWED_MEM
 from ndtomo_dask.recipe import KEYS, VERBS, make_recipe, read_recipe
-from ndtomo_dask.runtime import LOCAL_OPTIONS
+from ndtomo_dask.runtime import check_cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -133,7 +133,7 @@ def test_recipes_and_cluster_files_are_valid(page: Path, block: Block) -> None:
     if "steps" in content:
         make_recipe(content, name=title(page))
     else:
-        assert set(content) <= set(LOCAL_OPTIONS)
+        check_cluster(content, source=title(page))
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=title)

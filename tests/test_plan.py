@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndtomo_dask import plan
+from ndtomo_dask import machine, plan
 from ndtomo_dask.errors import OptionError, PlanError
 from tests.strategies import frames, itemsizes, memory, scan_sizes, volume_sizes
 
@@ -187,9 +187,9 @@ def test_a_plan_can_be_read():
 
 
 def test_a_worker_keeps_room_for_itself():
-    assert plan.task_mem(4 * GB) < 0.6 * 4 * GB
-    assert plan.task_mem(4 * GB, threads=2) * 2 <= plan.task_mem(4 * GB)
-    assert plan.task_mem(10**6) == plan.MB
+    assert machine.task_mem(4 * GB) < 0.6 * 4 * GB
+    assert machine.task_mem(4 * GB, threads=2) * 2 <= machine.task_mem(4 * GB)
+    assert machine.task_mem(10**6) == plan.MB
 
 
 @pytest.mark.slow

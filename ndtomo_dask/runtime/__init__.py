@@ -1,7 +1,7 @@
 """Where the work runs: connect to a cluster, and compute with progress and retries."""
 
-from ndtomo_dask.runtime.cluster import LOCAL_OPTIONS, connect, describe
+from ndtomo_dask.runtime.cluster import check_cluster, connect, describe
 from ndtomo_dask.runtime.environment import shell_exports
 from ndtomo_dask.runtime.progress import RETRIES, progress
 
-__all__ = ["LOCAL_OPTIONS", "RETRIES", "connect", "describe", "progress", "shell_exports"]
+__all__ = ["RETRIES", "check_cluster", "connect", "describe", "progress", "shell_exports"]

@@ -1,82 +1,107 @@
-"""Connecting to a cluster: start a local one, or join a scheduler that runs."""
+"""Connecting to a cluster: start one, or join a scheduler that runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
 import yaml
 
-from ndtomo_dask import plan
 from ndtomo_dask.errors import OptionError, nearest
-from ndtomo_dask.kernels.threads import limit_blas
-from ndtomo_dask.runtime.settings import (
-    DASK_SETTINGS,
-    environment_of_children,
-    worker_environment,
-)
+from ndtomo_dask.plan import parse_bytes
+from ndtomo_dask.runtime import jobqueue, local
+from ndtomo_dask.runtime.options import checked_options
+from ndtomo_dask.runtime.settings import DASK_SETTINGS
+from ndtomo_dask.runtime.workers import admit
 
 if TYPE_CHECKING:
     from distributed import Client
 
-LOCAL_OPTIONS = ("kind", "workers", "threads", "memory", "scratch", "dashboard")
+Starter = Callable[[Mapping[str, Any], int | None], AbstractContextManager[Any]]
 _ANSWER = "30s"
-_ANY_PORT = "127.0.0.1:0"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of cluster: the options it knows, and what starts it."""
+
+    options: tuple[str, ...]
+    start: Starter
+    queued: bool = False
+    """Whether workers may have to wait in a queue."""
+
+
+KINDS: dict[str, Kind] = {
+    "local": Kind(local.OPTIONS, local.start),
+    **{
+        name: Kind(jobqueue.OPTIONS + batch.own_options, partial(jobqueue.start, name), queued=True)
+        for name, batch in jobqueue.BATCH_SYSTEMS.items()
+    },
+}
 
 
 def connect(
-    where: str | Path = "local",
-    *,
-    workers: int | None = None,
-    threads: int | None = None,
-    memory: int | str | None = None,
-    scratch: str | None = None,
-    dashboard: str | None = None,
+    where: str | Path = "local", *, least_memory: int | str | None = None, **options: Any
 ) -> "Client":
-    """Connect to a Dask cluster: start a local one, or join a scheduler that runs.
+    """Connect to a Dask cluster: start one, or join a scheduler that runs.
 
     One process per worker, one task at a time in it; the kernels use ``threads`` threads each. What
-    a task may hold is taken from the workers' memory, so that plans fit the cluster.
+    a task may hold is taken from the workers' memory, so that plans fit the cluster. Workers that
+    have another environment than this process are refused, now and when they join later.
 
     Parameters
     ----------
     where
-        ``"local"``, the address of a scheduler (``"tcp://host:8786"``), or a YAML file such as
-        ``cluster/local.yaml`` with these options as keys.
-    workers
-        Processes of a local cluster; default: as many as the cores and the memory allow.
-    threads
-        Threads of the kernels in each; default: the cores shared out.
-    memory
-        Memory limit of each worker, such as ``"4GB"``; default: the machine's, shared out.
-    scratch
-        Folder to which workers may spill.
-    dashboard
-        Address of the dashboard, such as ``":8787"``; default: any free port.
+        A kind of cluster, such as ``"local"`` or ``"slurm"``; the address of a scheduler
+        (``"tcp://host:8786"``); or a YAML file such as ``cluster/slurm.yaml``, which names the kind
+        and its options.
+    least_memory
+        Bytes that one task must be able to hold: with one worker per core they might not fit, then
+        there are fewer and larger ones.
+    options
+        Options of this kind, as in its file in ``cluster/``; they outrank those of a file.
 
     Returns
     -------
-        A `distributed.Client`; close it, or use it in a ``with`` statement.
+        A `distributed.Client`; close it, or use it in a ``with`` statement. What was started for it
+        ends with it.
 
     Raises
     ------
     OptionError
-        ``where`` is none of these, or the file has an unknown option.
+        ``where`` is none of these, or an option is unknown or wrong; no scheduler answers; the
+        batch system refuses the jobs; a worker's environment differs.
+    BackendError
+        This kind of cluster needs a library or a program that is not installed.
+    PlanError
+        The workers are too small for ``least_memory``.
     """
-    name = str(where)
+    name, source = str(where), "connect"
     if Path(name).suffix in (".yaml", ".yml"):
-        return connect(**_read_cluster_file(Path(name)))
-    if "://" in name:
-        return _join(name)
-    if name != "local":
-        raise OptionError(
-            f"cluster {name!r} is not known. Use 'local', an address such as 'tcp://host:8786', "
-            f"or a YAML file."
-        )
-    return _start_local(workers, threads, memory, scratch, dashboard)
+        source, content = name, read_cluster_file(Path(name))
+        name = str(content.pop("kind", "local"))
+        options = content | options
+    kind = _kind(name)
+    given = checked_options(options, kind.options, source=source)
+    least = None if least_memory is None else parse_bytes(least_memory)
+    with ExitStack() as undo:
+        undo.enter_context(_patience())
+        started = undo.enter_context(kind.start(given, least))
+        client = _client(started)
+        try:
+            admit(client, undo, least_memory=least, joined="://" in name, queued=kind.queued)
+        except BaseException:
+            client.close()
+            raise
+        client.undo = undo.pop_all()
+    return client
 
 
-def _read_cluster_file(path: Path) -> dict[str, Any]:
+def read_cluster_file(path: Path) -> dict[str, Any]:
+    """Read a cluster file; its options are checked when it is used."""
     if not path.is_file():
         raise OptionError(f"cluster file {path} does not exist.")
     try:
@@ -85,73 +110,47 @@ def _read_cluster_file(path: Path) -> dict[str, Any]:
         raise OptionError(f"{path} is not valid YAML. Check its indentation.") from error
     if not isinstance(options, dict):
         raise OptionError(f"{path} must hold options with their values, such as 'workers: 4'.")
-    for name in options:
-        if name not in LOCAL_OPTIONS:
-            raise OptionError(f"{path} has option {name!r}. {nearest(str(name), LOCAL_OPTIONS)}")
-    return {"where": options.pop("kind", "local"), **options}
+    return {str(name): value for name, value in options.items()}
 
 
-def _join(address: str) -> "Client":
-    from distributed import Client
+def check_cluster(content: Mapping[str, Any], *, source: str) -> None:
+    """Refuse the content of a cluster file if a word in it is wrong."""
+    options = dict(content)
+    kind = _kind(str(options.pop("kind", "local")))
+    checked_options(options, kind.options, source=source)
+
+
+def _kind(name: str) -> Kind:
+    if "://" in name:
+        return Kind((), partial(_join, name))
+    if name not in KINDS:
+        raise OptionError(
+            f"cluster {name!r} is not known. {nearest(name, KINDS)} Or give the address of a "
+            f"scheduler, such as 'tcp://host:8786', or a YAML file."
+        )
+    return KINDS[name]
+
+
+def _patience() -> AbstractContextManager[Any]:
+    """Set Dask up; what it read itself before stays when this is undone."""
+    import distributed.config  # noqa: F401 - its defaults must be there before
+
+    patience: AbstractContextManager[Any] = dask.config.set(DASK_SETTINGS)
+    return patience
+
+
+@contextmanager
+def _join(address: str, given: Mapping[str, Any], least_memory: int | None) -> Iterator[str]:  # noqa: ARG001
+    yield address
+
+
+def _client(started: Any) -> Any:
+    from ndtomo_dask.runtime.client import ConnectedClient
 
     try:
-        client = Client(address, timeout=_ANSWER)
+        return ConnectedClient(started, timeout=_ANSWER)
     except (OSError, ValueError) as error:
-        raise OptionError(f"no scheduler answers at {address}. Is it running there?") from error
-    _prepare(client)
-    return client
-
-
-def _start_local(
-    workers: int | None,
-    threads: int | None,
-    memory: int | str | None,
-    scratch: str | None,
-    dashboard: str | None,
-) -> "Client":
-    from dask.system import CPU_COUNT
-    from distributed import Client
-    from distributed.system import MEMORY_LIMIT
-
-    for name, count in (("workers", workers), ("threads", threads)):
-        if count is not None and (not str(count).isdigit() or not int(count)):
-            raise OptionError(f"{name}={count!r} is not a number of 1 or more.")
-    limit = None if memory is None else plan.parse_bytes(memory)
-    layout = plan.worker_layout(CPU_COUNT, MEMORY_LIMIT, workers=workers, limit=limit)
-    environment = worker_environment(threads or layout.threads)
-    settings = {**DASK_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
-    with dask.config.set(settings), environment_of_children(environment):
-        client = Client(  # given no cluster it starts one, and closes it with itself
-            n_workers=layout.workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=layout.memory,
-            local_directory=scratch,
-            dashboard_address=dashboard or _ANY_PORT,
-            env=environment,
-        )
-    _prepare(client)
-    return client
-
-
-def _prepare(client: "Client") -> None:
-    """Let plans fit the smallest worker, and the workers round alike."""
-    from distributed import WorkerPlugin
-
-    class OneBlasThread(WorkerPlugin):  # type: ignore[misc]
-        def setup(self, worker: object) -> None:  # noqa: ARG002
-            limit_blas()
-
-    client.register_plugin(OneBlasThread(), name="one BLAS thread")
-    _adopt_memory(client)
-
-
-def _adopt_memory(client: "Client") -> None:
-    """Let plans fit the smallest worker."""
-    client.wait_for_workers(1, timeout=120)
-    known = client.scheduler_info(n_workers=-1)["workers"].values()
-    share = [plan.task_mem(worker["memory_limit"], worker["nthreads"]) for worker in known]
-    dask.config.set({"ndtomo_dask.allowed_mem": min(share)})
+        raise OptionError(f"no scheduler answers at {started}. Is it running there?") from error
 
 
 def describe(client: "Client") -> Mapping[str, Any]:

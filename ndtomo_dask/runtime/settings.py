@@ -5,12 +5,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 DASK_SETTINGS = {
+    # A node that waits for its file system answers late; a scheduler that greets a thousand
+    # workers at once does, too.
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "120s",
+    # A connection that breaks in between is made again, in steps of up to 20 s.
+    "distributed.comm.retry.count": 5,
+    "distributed.comm.retry.delay.min": "1s",
+    "distributed.comm.retry.delay.max": "20s",
+    # A worker stuck in a read of the file system sends no heartbeat, but is not dead.
     "distributed.scheduler.worker-ttl": "10 minutes",
+    # No block is read before a worker is free to use it.
     "distributed.scheduler.worker-saturation": 1.0,
+    # A block whose workers died is not to blame when a batch system took them: three deaths, the
+    # default, come soon on a cluster where jobs are preempted. One that kills them itself ends.
+    "distributed.scheduler.allowed-failures": 10,
+    # A worker whose nanny starts it again is back within a minute; only then is its job replaced.
+    "distributed.deploy.lost-worker-timeout": "60s",
 }
-"""Patience with a busy file system; and no block is read before a worker is free to use it."""
+"""Patience with a busy file system, and with workers that come and go."""
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": "524288",

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import ndtomo_dask as nd
-from ndtomo_dask import plan
+from ndtomo_dask import machine, plan
 from ndtomo_dask.apply import allowed_memory
 from ndtomo_dask.errors import BlockError, OptionError
 from ndtomo_dask.io.shards import ShardFiles
@@ -51,7 +51,7 @@ def test_a_cluster_file_says_how_many_workers_and_how_much_memory(local):
 
 
 def test_plans_fit_the_memory_of_the_workers(local):
-    assert local["allowed"] == plan.task_mem(1500 * MB)
+    assert local["allowed"] == machine.task_mem(1500 * MB)
 
 
 def test_workers_do_not_start_more_threads_than_their_share(local):
@@ -69,13 +69,14 @@ def test_a_running_scheduler_is_joined_and_left_running(client):
     allowed = dask.config.set({"ndtomo_dask.allowed_mem": 1})
     with allowed, connect(client.scheduler.address) as second:
         assert describe(second) == {"workers": 2, "threads": 1, "memory": 2000 * MB}
-        assert allowed_memory(None) == plan.task_mem(2000 * MB)
+        assert allowed_memory(None) == machine.task_mem(2000 * MB)
     assert client.submit(sum, [1, 2]).result() == 3
 
 
 def test_unknown_clusters_are_refused_in_words(tmp_path):
     with pytest.raises(
-        OptionError, match=r"cluster 'slrum' is not known\. Use 'local', an address"
+        OptionError,
+        match=r"cluster 'slrum' is not known\. Did you mean 'slurm'\? Or give the address",
     ):
         connect("slrum")
     with pytest.raises(OptionError, match=r"cluster file .*none\.yaml does not exist"):
