@@ -1,5 +1,6 @@
 """Connecting to a cluster: start one, or join a scheduler that runs."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ def connect(
     ----------
     where
         A kind of cluster, such as ``"local"`` or ``"slurm"``; the address of a scheduler
-        (``"tcp://host:8786"``); or a YAML file such as ``cluster/slurm.yaml``, which names the kind
-        and its options.
+        (``"tcp://host:8786"``), or the file that it wrote (``dask scheduler --scheduler-file
+        scheduler.json``); or a YAML file such as ``cluster/slurm.yaml``, which names the kind and
+        its options.
     least_memory
         Bytes that one task must be able to hold: with one worker per core they might not fit, then
         there are fewer and larger ones.
@@ -84,6 +86,8 @@ def connect(
         source, content = name, read_cluster_file(Path(name))
         name = str(content.pop("kind", "local"))
         options = content | options
+    elif Path(name).suffix == ".json":
+        name = _address_in(Path(name))
     kind = _kind(name)
     given = checked_options(options, kind.options, source=source)
     least = None if least_memory is None else parse_bytes(least_memory)
@@ -111,6 +115,17 @@ def read_cluster_file(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise OptionError(f"{path} must hold options with their values, such as 'workers: 4'.")
     return {str(name): value for name, value in options.items()}
+
+
+def _address_in(path: Path) -> str:
+    """Read the address of a scheduler from the file that it wrote."""
+    try:
+        return str(json.loads(path.read_text())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"{path} is not there, or not the file of a scheduler. Start one: dask scheduler "
+            f"--scheduler-file {path}"
+        ) from error
 
 
 def check_cluster(content: Mapping[str, Any], *, source: str) -> None:
