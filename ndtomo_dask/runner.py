@@ -12,10 +12,9 @@ import xarray as xr
 
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.lock import locked
+from ndtomo_dask.io.repair import FOUND_GROUP, remove_damaged
 from ndtomo_dask.io.scan import by_projection, open_scan
-from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.io.store import (
-    FOUND_GROUP,
     create_store,
     is_store,
     remove_store,
@@ -114,14 +113,8 @@ def _check_output(output: Path, about: Mapping[str, str], *, resume: bool, overw
 
 
 def _forget_damaged(output: Path) -> None:
-    """Remove shards that are not whole, before anything reads them."""
-    for metadata in output.glob("*/zarr.json"):
-        shards = metadata.parent / "c"
-        if shards.exists():
-            files = ShardFiles(metadata.parent)
-            for file in [shards, *shards.rglob("*")]:
-                if file.is_file() and not files.is_whole(file):
-                    file.unlink()
+    """Remove what is damaged, as far as it is known or seen, before anything reads it."""
+    remove_damaged(output)
 
 
 def _is_begun(output: Path) -> bool:
