@@ -7,7 +7,7 @@ number to follow from commit to commit. A size that is too large to run has its 
 # ruff: noqa: ARG001, ARG002  asv hands the name of the size to every method
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import cloudpickle  # type: ignore[import-untyped]
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import collections_to_expr
 
 import ndtomo_dask as nd
 from benchmarks import truth
@@ -23,6 +22,7 @@ from benchmarks.sizes import SIZES, Size
 from ndtomo_dask import plan
 from ndtomo_dask.apply import computing_with
 from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.graphs import Batch
 from ndtomo_dask.kernels import factors, solvers
 from ndtomo_dask.kernels.least_squares import fit_peak
 from ndtomo_dask.kernels.projectors import load_projector
@@ -156,27 +156,31 @@ class Graphs:
         return sum(len(cloudpickle.dumps(task)) for task in self._graph().values())
 
     def _graph(self) -> dict[Any, Any]:
-        return dict(collections_to_expr(self._tasks(self._volume())).optimize().__dask_graph__())
+        return {
+            key: task
+            for batch in self._tasks(self._volume())
+            for key, task in batch.tasks().items()
+        }
 
     def _volume(self) -> xr.Dataset:
         ds = nd.open_scan(self.path / "raw.zarr", layout="images").pipe(nd.flat_field)
         return nd.reconstruct(ds)[["volume"]]
 
-    def _tasks(self, ds: xr.Dataset) -> list[Any]:
+    def _tasks(self, ds: xr.Dataset) -> list[Batch]:
         """Collect what `save` would compute."""
-        tasks: list[Any] = []
+        collected: list[Batch] = []
 
-        def collect(collections: Sequence[Any], description: str) -> Sequence[Any]:
-            tasks.extend(collections)
-            return []
+        def collect(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
+            collected.extend(batches)
+            return iter(())
 
         with computing_with(collect):
             nd.save(ds, self.path / "result.zarr", overwrite=True)
-        return tasks
+        return collected
 
 
-def _nothing(collections: Sequence[Any], description: str) -> Sequence[Any]:
-    return []
+def _nothing(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
+    return iter(())
 
 
 def empty_scan(size: Size) -> xr.Dataset:

@@ -5,6 +5,7 @@ it is applied to every block of a Dask-backed array, lazily, or at once to a Num
 numbers are the same.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,21 +16,19 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import convert_legacy_graph
-from dask.base import clone_key
-from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 
 from ndtomo_dask import plan
+from ndtomo_dask.graphs import Batch, in_batches, merge_tree, twin
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import LEADING, SINOGRAM, require
 
-Compute = Callable[[Sequence[Any], str], Sequence[Any]]
+Compute = Callable[[Iterable[Batch], int, str], Iterator[list[Any]]]
 
-_DETACHED = "detached"
 _UNLIMITED = 2**62
-_FAN_IN = 2
-"""Partial results merged at a time; the order of merging is fixed by the blocks' order."""
+_GROUP = 1024
+"""Blocks that one batch of a reduction takes: a power of two, so that the tree of merges is that of
+all blocks at once."""
 
 
 def is_lazy(array: xr.DataArray) -> bool:
@@ -224,32 +223,7 @@ def detached(array: xr.DataArray) -> xr.DataArray:
     A lazy verb that needs a number about the whole array would otherwise keep every block in memory
     until that number is known. Detached, the blocks are read twice and held never.
     """
-    return array.copy(data=_twin(array.data)) if is_lazy(array) else array
-
-
-def _twin(data: da.Array) -> da.Array:
-    """Copy a graph under other names.
-
-    ``dask.graph_manipulation.clone`` (2026.8) leaves the tasks of materialized layers, such as
-    those of a rechunk, with their old dependencies.
-    """
-    keys = data.dask.get_all_external_keys()
-    names = {key: clone_key(key, _DETACHED) for key in keys}
-    layers = {
-        clone_key(name, _DETACHED): layer.clone(keys, _DETACHED)[0]
-        if isinstance(layer, Blockwise)
-        else {
-            names[key]: task.substitute(names, key=names[key])
-            for key, task in convert_legacy_graph(dict(layer), keys).items()
-        }
-        for name, layer in data.dask.layers.items()
-    }
-    dependencies = {
-        clone_key(name, _DETACHED): {clone_key(other, _DETACHED) for other in others}
-        for name, others in data.dask.dependencies.items()
-    }
-    name = clone_key(data.name, _DETACHED)
-    return da.Array(HighLevelGraph(layers, dependencies), name, data.chunks, meta=data._meta)
+    return array.copy(data=twin(array.data)) if is_lazy(array) else array
 
 
 def reduce_kernel(
@@ -274,11 +248,42 @@ def reduce_kernel(
         meta=np.empty((0,) * array.ndim, dtype=object),
         name=None,
     )
-    level = list(boxed.to_delayed(optimize_graph=True).ravel())
-    merge = dask.delayed(_merged, pure=True)
-    while len(level) > 1:
-        level = [merge(combine, level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]
-    return compute(level, description)[0].item()
+    places = list(np.ndindex(*boxed.numblocks))
+    groups = [places[first : first + _GROUP] for first in range(0, len(places), _GROUP)]
+    merged = _Tree(combine)
+    for (box,) in compute(_merges(boxed, groups, combine), len(groups), description):
+        merged.add(box.item())
+    return merged.result()
+
+
+def _merges(
+    boxed: da.Array, groups: Sequence[Sequence[tuple[int, ...]]], combine: Callable[[Any, Any], Any]
+) -> Iterator[Batch]:
+    for places in groups:
+        layers, key = merge_tree(boxed, places, functools.partial(_merged, combine))
+        yield from in_batches(layers, [[key]], wanted=True)
+
+
+class _Tree:
+    """Merge results two by two as they come, in the order in which a whole level would be."""
+
+    def __init__(self, combine: Callable[[Any, Any], Any]) -> None:
+        self._combine = combine
+        self._parts: list[tuple[int, Any]] = []
+
+    def add(self, value: Any) -> None:
+        """Take the next result; two parts of the same height become one."""
+        self._parts.append((0, value))
+        while len(self._parts) > 1 and self._parts[-1][0] == self._parts[-2][0]:
+            (height, left), (_, right) = self._parts[-2:]
+            self._parts[-2:] = [(height + 1, self._combine(left, right))]
+
+    def result(self) -> Any:
+        """Merge what is left, the last first."""
+        total = self._parts.pop()[1]
+        while self._parts:
+            total = self._combine(self._parts.pop()[1], total)
+        return total
 
 
 def _boxed(block: Any, *, partial: Callable[..., Any], options: Mapping[str, Any]) -> Any:
@@ -301,31 +306,46 @@ def _merged(combine: Callable[[Any, Any], Any], boxes: Sequence[Any]) -> Any:
 def compute_arrays(arrays: Sequence[xr.DataArray], description: str) -> list[xr.DataArray]:
     """Load small arrays together, so that what they share is computed once."""
     lazy = [index for index, array in enumerate(arrays) if is_lazy(array)]
-    loaded = compute([arrays[index].data for index in lazy], description) if lazy else []
     result = list(arrays)
+    if not lazy:
+        return result
+    whole = [arrays[index].data.rechunk(-1) for index in lazy]
+    keys = [(data.name, *(0,) * data.ndim) for data in whole]
+    layers = HighLevelGraph.merge(*(data.dask for data in whole))
+    (loaded,) = compute(in_batches(layers, [keys], wanted=True), len(keys), description)
     for index, data in zip(lazy, loaded, strict=True):
         # Where the data have blocks, scalar coordinates are lazy too.
-        result[index] = arrays[index].copy(data=data).compute()
+        result[index] = arrays[index].copy(data=np.asarray(data)).compute()
     return result
 
 
-def _plain(collections: Sequence[Any], description: str) -> Sequence[Any]:  # noqa: ARG001
-    results: Sequence[Any] = dask.compute(*collections)
-    return results
+def compute_here(
+    batches: Iterable[Batch],
+    total: int,  # noqa: ARG001
+    description: str,  # noqa: ARG001
+) -> Iterator[list[Any]]:
+    """Compute batches one after the other with Dask's own scheduler of this moment."""
+    get = dask.base.get_scheduler() or dask.threaded.get
+    for batch in batches:
+        yield list(get(batch.tasks(), list(batch.keys)))
 
 
-_COMPUTE: ContextVar[Compute] = ContextVar("compute", default=_plain)
+_COMPUTE: ContextVar[Compute] = ContextVar("compute", default=compute_here)
 
 
-def compute(collections: Sequence[Any], description: str) -> Sequence[Any]:
-    """Compute Dask collections in the way the runtime has set up, with its progress and retries."""
+def compute(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
+    """Compute batches of tasks in the way the runtime has set up, with its progress and retries.
+
+    ``total`` is the number of results in all; each batch's are yielded in order, if they are
+    ``wanted``, else an empty list.
+    """
     with one_blas_thread():
-        return _COMPUTE.get()(collections, description)
+        yield from _COMPUTE.get()(batches, total, description)
 
 
 @contextmanager
 def computing_with(function: Compute) -> Iterator[None]:
-    """Let ``function(collections, description)`` do the computing inside a ``with`` block."""
+    """Let ``function(batches, total, description)`` do the computing inside a ``with`` block."""
     token = _COMPUTE.set(function)
     try:
         yield

@@ -37,6 +37,14 @@ class BlockError(NdtomoError, RuntimeError):
         """Which of the blocks that were computed failed."""
 
 
+class ClusterError(NdtomoError, ConnectionError):
+    """The cluster was lost while it worked; what was stored is stored."""
+
+
+class Stopped(NdtomoError):
+    """The run was told to stop, by a signal of the batch system or of the user."""
+
+
 class RecipeError(NdtomoError, ValueError):
     """A recipe names a verb, an option or a variable that does not exist."""
 

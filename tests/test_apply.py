@@ -12,6 +12,7 @@ from ndtomo_dask.apply import (
     allowed_memory,
     apply_kernel,
     block_of,
+    compute_here,
     computing_with,
     detached,
     first_block,
@@ -164,9 +165,9 @@ def test_a_reduction_in_memory_is_one_partial(array):
 def test_what_computes_is_told_what_for(array):
     seen = []
 
-    def compute(collections, description):
+    def compute(batches, total, description):
         seen.append(description)
-        return dask.compute(*collections)
+        return compute_here(batches, total, description)
 
     with computing_with(compute):
         reduce_kernel(array.chunk(z=1), np.sum, operator.add, description="total")

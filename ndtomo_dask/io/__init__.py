@@ -1,7 +1,8 @@
-"""Files in, files out: `open_scan`, `convert`, `save`, `export`."""
+"""Files in, files out: `open_scan`, `convert`, `save`, `export`; and `verify`."""
 
 from ndtomo_dask.io.export import export
 from ndtomo_dask.io.scan import convert, open_scan
 from ndtomo_dask.io.store import save
+from ndtomo_dask.io.verify import verify
 
-__all__ = ["convert", "export", "open_scan", "save"]
+__all__ = ["convert", "export", "open_scan", "save", "verify"]

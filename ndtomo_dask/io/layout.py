@@ -92,7 +92,7 @@ def _lazy(path: Path, array: xr.DataArray, layout: str, allowed_mem: int) -> da.
     source = StoredArray(str(path.resolve()), array.shape, array.dtype, stamp)
     chunks = tuple(block[dim] for dim in sizes)
     name = f"{_read_name(path)}-{tokenize(source, chunks)}"
-    return da.from_array(source, chunks=chunks, asarray=False, name=name)
+    return da.from_array(source, chunks=chunks, asarray=False, name=name, inline_array=True)
 
 
 def _read_name(path: Path) -> str:

@@ -7,7 +7,7 @@ computes only the blocks whose shards are missing or damaged.
 """
 
 import shutil
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,17 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import block_of, compute, is_lazy, sizes_of
-from ndtomo_dask.errors import BlockError, StoreError
-from ndtomo_dask.io.arrays import open_for_writing
+from ndtomo_dask.apply import block_of, is_lazy, sizes_of
+from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.blocks import write_blocks, write_here
 from ndtomo_dask.io.layout import reads
-from ndtomo_dask.io.shards import ShardFiles, block_name, clear_partial_writes
+from ndtomo_dask.io.repair import FOUND_GROUP, remove_recorded
+from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
 
 COMPRESSORS = (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec())
 """Measured on Poisson counts: 5 times smaller, 0.8 GB/s written and read on two cores."""
 AXIS_COMPRESSORS = (ZstdCodec(), Crc32cCodec())
 DIGEST = "ndtomo_digest"
-FOUND_GROUP = "found"
-"""Group of a store in which a recipe keeps what its ``find_`` verbs returned."""
 
 
 def is_store(path: Path) -> bool:
@@ -86,7 +85,8 @@ def save(
     path
         The store, a folder; customarily named ``….zarr``.
     resume
-        Go on with an interrupted ``save`` of the same data made by the same steps.
+        Go on with an interrupted ``save`` of the same data made by the same steps; blocks that
+        `verify` found damaged are done again.
     overwrite
         Replace variables that the store already has.
     group
@@ -103,6 +103,8 @@ def save(
     if not ds.data_vars:
         raise StoreError("save was given no variable. Select some, such as ds[['volume']].")
     target = Path(path) if group is None else Path(path) / group
+    if resume:
+        remove_recorded(Path(path))
     digests = {name: digest(array, ds) for name, array in ds.data_vars.items()}
     fresh = _fresh_variables(digests, target, resume=resume, overwrite=overwrite)
     _check_axes(ds, target)
@@ -112,26 +114,12 @@ def save(
     _remove_replaced(ds[fresh], target)
     _write_template(blocked, Path(path), group, {name: digests[name] for name in fresh})
 
+    for name in ds.data_vars:
+        clear_partial_writes(target / str(name))
     for name, array in ds.data_vars.items():
         if not is_lazy(array):
-            _write_here(array.values, blocked[name], target)
-    lazy = [name for name, array in ds.data_vars.items() if is_lazy(array)]
-    tasks = [task for name in lazy for task in _tasks(blocked[name], target)]
-    if not tasks:
-        return
-    try:
-        compute([task for task, _ in tasks], f"save {', '.join(map(str, ds.data_vars))}")
-    except BlockError as error:
-        failed = [tasks[place][1] for place in error.positions]
-        raise BlockError(_failure(failed, len(tasks), error), error.positions) from error
-
-
-def _failure(failed: Sequence[str], total: int, error: BlockError) -> str:
-    shown = "; ".join(failed[:3]) + ("; …" if len(failed) > 3 else "")
-    return (
-        f"{len(failed)} of {total} blocks failed ({shown}): {error.__cause__}. The others are "
-        f"stored. Mend the cause and pass resume=True to do those that are missing."
-    )
+            write_here(array.values, blocked[name], target)
+    write_blocks({str(name): blocked[name] for name in ds if is_lazy(ds[name])}, target)
 
 
 def digest(array: xr.DataArray, ds: xr.Dataset) -> str:
@@ -295,58 +283,3 @@ def _encoding(array: xr.DataArray) -> dict[str, Any]:
     if array.dtype.kind == "f":
         encoding["_FillValue"] = array.dtype.type("nan")
     return encoding
-
-
-def _write_here(values: np.ndarray, array: xr.DataArray, target: Path) -> None:
-    """Write what is in memory from this process: it need not travel to the workers."""
-    path, extent = target / str(array.name), tuple(block_of(array).values())
-    for index in _missing(array, path):
-        region = tuple(
-            slice(number * size, (number + 1) * size)
-            for number, size in zip(index, extent, strict=True)
-        )
-        write_shard(values[region], path=str(path), extent=extent, block_id=index)
-
-
-def _missing(array: xr.DataArray, path: Path) -> list[tuple[int, ...]]:
-    """Places of the blocks whose shards are not there or not whole; what is left of them goes."""
-    clear_partial_writes(path)
-    shards = ShardFiles(path)
-    places = np.ndindex(*array.data.numblocks)
-    missing = [index for index in places if not shards.is_complete(index)]
-    for index in missing:
-        # Zarr would read a damaged shard before it writes to it.
-        shards.file(index).unlink(missing_ok=True)
-    return missing
-
-
-def _tasks(array: xr.DataArray, target: Path) -> list[tuple[Any, str]]:
-    """Make one task for each block whose shard is missing, and name the block."""
-    path = target / str(array.name)
-    written = da.map_blocks(
-        write_shard,
-        array.data,
-        path=str(path.resolve()),
-        extent=tuple(block_of(array).values()),
-        chunks=tuple((1,) * count for count in array.data.numblocks),
-        dtype=bool,
-        meta=np.empty((0,) * array.ndim, dtype=bool),
-    )
-    blocks = written.to_delayed(optimize_graph=True)
-    name, chunks = str(array.name), array.chunksizes
-    return [
-        (blocks[index], block_name(name, chunks, index, array.coords))
-        for index in _missing(array, path)
-    ]
-
-
-def write_shard(
-    block: np.ndarray, *, path: str, extent: tuple[int, ...], block_id: tuple[int, ...]
-) -> np.ndarray:
-    """Write one block as one shard of the array at ``path``; return a single True."""
-    region = tuple(
-        slice(index * size, index * size + length)
-        for index, size, length in zip(block_id, extent, block.shape, strict=True)
-    )
-    open_for_writing(path)[region] = block
-    return np.ones((1,) * block.ndim, dtype=bool)

@@ -2,6 +2,7 @@
 
 from ndtomo_dask.runtime.cluster import check_cluster, connect, describe
 from ndtomo_dask.runtime.environment import shell_exports
-from ndtomo_dask.runtime.progress import RETRIES, progress
+from ndtomo_dask.runtime.flight import RETRIES
+from ndtomo_dask.runtime.progress import progress
 
 __all__ = ["RETRIES", "check_cluster", "connect", "describe", "progress", "shell_exports"]

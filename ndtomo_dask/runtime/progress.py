@@ -1,22 +1,17 @@
-"""Computing with progress, retries, and the names of what failed."""
+"""A bar for whatever is computed."""
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-import dask
-
-from ndtomo_dask.apply import computing_with
-from ndtomo_dask.errors import BlockError
+from ndtomo_dask.apply import compute_here, computing_with
+from ndtomo_dask.graphs import Batch
+from ndtomo_dask.runtime.flight import compute_on
 
 if TYPE_CHECKING:
     from distributed import Client
-
-RETRIES = 2
-"""Times a failing block is tried again; a worker's death is not counted."""
-_POLL = 0.2
 
 
 @contextmanager
@@ -26,42 +21,40 @@ def progress(stream: TextIO | None = None) -> Iterator[None]:
         yield
 
 
+def compute_anywhere(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
+    """Compute batches on the cluster that is connected, or here if none is."""
+    client = _current_client()
+    if client is None:
+        return compute_here(batches, total, description)
+    return compute_on(client, batches, description)
+
+
 class _Bar:
-    """Compute collections while counting those that are done."""
+    """Compute batches while counting the results that are there."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._live = stream.isatty()
 
-    def __call__(self, collections: Sequence[Any], description: str) -> Sequence[Any]:
+    def __call__(
+        self, batches: Iterable[Batch], total: int, description: str
+    ) -> Iterator[list[Any]]:
         start = time.monotonic()
+
+        def show(done: int, end: str = "\r") -> None:
+            if self._live or done == total:
+                self._show(description, done, total, time.monotonic() - start, end)
+
         client = _current_client()
         if client is None:
-            results: Sequence[Any] = dask.compute(*collections)
+            yield from compute_here(batches, total, description)
         else:
-            results = self._watch(client, collections, description, start)
-        self._show(description, len(collections), len(collections), start, end="\n")
-        return results
+            yield from compute_on(client, batches, description, show)
+        show(total, end="\n")
 
-    def _watch(
-        self, client: "Client", collections: Sequence[Any], description: str, start: float
-    ) -> Sequence[Any]:
-        futures = client.compute(list(collections), retries=RETRIES)
-        while not all(future.done() for future in futures):
-            if self._live:
-                done = sum(future.done() for future in futures)
-                self._show(description, done, len(futures), start, end="\r")
-            time.sleep(_POLL)
-        failed = [place for place, future in enumerate(futures) if future.status == "error"]
-        if failed:
-            reason = futures[failed[0]].exception()
-            raise BlockError(f"{description} failed: {reason}", failed) from reason
-        return client.gather(futures)  # type: ignore[no-any-return]
-
-    def _show(self, description: str, done: int, total: int, start: float, *, end: str) -> None:
+    def _show(self, description: str, done: int, total: int, elapsed: float, end: str) -> None:
         filled = 24 * done // total if total else 24
         bar = "█" * filled + "·" * (24 - filled)
-        elapsed = time.monotonic() - start
         self._stream.write(f"  {description[:34]:<34} {bar} {done}/{total} {elapsed:6.1f} s{end}")
         self._stream.flush()
 

@@ -14,7 +14,7 @@ import xarray as xr
 import zarr
 
 from ndtomo_dask import find_components, fit_peaks, map_components, reconstruct
-from ndtomo_dask.apply import apply_kernel, block_of, computing_with
+from ndtomo_dask.apply import apply_kernel, block_of, compute_here, computing_with
 from ndtomo_dask.coordinates import axis_variable, derive_axes
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.layout import open_store
@@ -84,9 +84,11 @@ def test_a_sinogram_reads_both_ways(scan, tmp_path):
 def test_one_block_is_one_task_is_one_shard(volume, tmp_path):
     tasks = []
 
-    def compute(collections, description):
-        tasks.extend(collections)
-        return dask.compute(*collections)
+    def compute(batches, total, description):
+        batches = list(batches)
+        tasks.extend(key for batch in batches for key in batch.tasks())
+        assert total == sum(len(batch.keys) for batch in batches)
+        return compute_here(batches, total, description)
 
     ds = counted(volume)
     with computing_with(compute):

@@ -1,0 +1,109 @@
+"""Graphs of Dask: batches that a scheduler can hold, trees of merges, and twins.
+
+A graph is kept in layers, which are rules and not yet tasks. However large a scan is, only the
+tasks of the next batches are ever spelled out.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+from dask._task_spec import (
+    DependenciesMapping,
+    List,
+    Task,
+    TaskRef,
+    convert_legacy_graph,
+    resolve_aliases,
+)
+from dask.array.optimization import optimize
+from dask.base import clone_key
+from dask.blockwise import Blockwise, optimize_blockwise
+from dask.core import reverse_dict
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.utils import ensure_dict
+
+Key = tuple[Any, ...]
+_DETACHED = "detached"
+_FAN_IN = 2
+"""Partial results merged at a time; the order of merging is fixed by the blocks' order."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tasks to be computed together."""
+
+    layers: HighLevelGraph
+    keys: tuple[Key, ...]
+    wanted: bool
+    """Whether the results are fetched; those of writing are not."""
+
+    def tasks(self) -> dict[Key, Any]:
+        """Spell the tasks out, each chain of them joined into one."""
+        tasks = optimize(ensure_dict(self.layers), list(self.keys))
+        dependents = reverse_dict(DependenciesMapping(tasks))
+        return dict(resolve_aliases(tasks, set(self.keys), dependents))
+
+
+def in_batches(
+    layers: HighLevelGraph, groups: Iterable[Sequence[Key]], *, wanted: bool
+) -> Iterator[Batch]:
+    """Cut the work for groups of keys out of a graph, a batch for each, when it is asked for.
+
+    The groups' keys are of layers that no other layer needs.
+    """
+    outputs = [name for name, others in layers.dependents.items() if not others]
+    layers = optimize_blockwise(layers, keys=outputs)
+    for keys in groups:
+        yield Batch(layers.cull(keys), tuple(keys), wanted)
+
+
+def block_keys(array: da.Array, places: Iterable[tuple[int, ...]]) -> list[Key]:
+    """Keys of the blocks of an array at some places in its grid."""
+    return [(array.name, *place) for place in places]
+
+
+def merge_tree(
+    leaves: da.Array, places: Sequence[tuple[int, ...]], merge: Callable[..., Any]
+) -> tuple[HighLevelGraph, Key]:
+    """Merge blocks two by two, in order; ``merge`` is given a list of one or two."""
+    level: list[Key] = block_keys(leaves, places)
+    name = f"merge-{leaves.name}-{'-'.join(map(str, places[0]))}"
+    tasks: dict[Key, Task] = {}
+    while len(level) > 1:
+        above = []
+        for first in range(0, len(level), _FAN_IN):
+            key = (name, len(tasks))
+            parts = List(*(TaskRef(part) for part in level[first : first + _FAN_IN]))
+            tasks[key] = Task(key, merge, parts)
+            above.append(key)
+        level = above
+    layers = {**leaves.dask.layers, name: MaterializedLayer(tasks)}
+    dependencies = {**leaves.dask.dependencies, name: {leaves.name}}
+    return HighLevelGraph(layers, dependencies) if tasks else leaves.dask, level[0]
+
+
+def twin(data: da.Array) -> da.Array:
+    """Copy a graph under other names.
+
+    ``dask.graph_manipulation.clone`` (2026.8) leaves the tasks of materialized layers, such as
+    those of a rechunk, with their old dependencies.
+    """
+    keys = data.dask.get_all_external_keys()
+    names = {key: clone_key(key, _DETACHED) for key in keys}
+    layers = {
+        clone_key(name, _DETACHED): layer.clone(keys, _DETACHED)[0]
+        if isinstance(layer, Blockwise)
+        else {
+            names[key]: task.substitute(names, key=names[key])
+            for key, task in convert_legacy_graph(dict(layer), keys).items()
+        }
+        for name, layer in data.dask.layers.items()
+    }
+    dependencies = {
+        clone_key(name, _DETACHED): {clone_key(other, _DETACHED) for other in others}
+        for name, others in data.dask.dependencies.items()
+    }
+    name = clone_key(data.name, _DETACHED)
+    return da.Array(HighLevelGraph(layers, dependencies), name, data.chunks, meta=data._meta)
