@@ -19,7 +19,7 @@ from ndtomo_dask.apply import block_of, compute
 from ndtomo_dask.errors import BlockError, OptionError
 from ndtomo_dask.graphs import block_keys, in_batches
 from ndtomo_dask.io.arrays import open_for_writing
-from ndtomo_dask.io.shards import ShardFiles, block_name
+from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.schema import LEADING
 
 _BATCH, _LARGEST_BATCH = 512, 4096
@@ -167,6 +167,19 @@ def _failure(
         f"{len(failed)} of {total} blocks failed ({shown}): {error.__cause__}. The others are "
         f"stored. Mend the cause and pass resume=True to do those that are missing."
     )
+
+
+def block_name(array: xr.DataArray, place: tuple[int, ...]) -> str:
+    """Name a block by its labels, such as "volume, z 0.02 mm, channel 64 to 127"."""
+    names = [str(array.name)]
+    for (dim, chunks), number in zip(array.chunksizes.items(), place, strict=True):
+        first, last = sum(chunks[:number]), sum(chunks[: number + 1]) - 1
+        if len(chunks) > 1 and first == last and dim in array.coords:
+            label = array[dim].values[first]
+            names.append(f"{dim} {label:g} {array[dim].attrs.get('units', '')}".rstrip())
+        elif len(chunks) > 1:
+            names.append(f"{dim} {first} to {last}")
+    return ", ".join(names)
 
 
 def _written(array: xr.DataArray, target: Path) -> da.Array:

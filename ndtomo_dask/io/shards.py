@@ -5,13 +5,12 @@ ones for an absent chunk), followed by the index's CRC-32C (Zarr v3, sharding-in
 chunk ends with its own CRC-32C (codec crc32c), so stored bytes are checked without decoding them.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import xarray as xr
 import zarr
 from google_crc32c import extend as extend_crc32c
 from google_crc32c import value as crc32c
@@ -163,21 +162,3 @@ def clear_partial_writes(path: Path) -> None:
     """Remove the temporary files that a killed task left behind."""
     for leftover in path.rglob("*.partial"):
         leftover.unlink(missing_ok=True)
-
-
-def block_name(
-    variable: str,
-    chunks: Mapping[Hashable, Sequence[int]],
-    index: tuple[int, ...],
-    axes: Mapping[Hashable, xr.DataArray],
-) -> str:
-    """Name a block by its labels, such as "volume, z 0.02 mm, channel 64 to 127"."""
-    names = [variable]
-    for (dim, lengths), number in zip(chunks.items(), index, strict=True):
-        first, last = sum(lengths[:number]), sum(lengths[: number + 1]) - 1
-        if len(lengths) > 1 and first == last and dim in axes:
-            label = axes[dim].values[first]
-            names.append(f"{dim} {label:g} {axes[dim].attrs.get('units', '')}".rstrip())
-        elif len(lengths) > 1:
-            names.append(f"{dim} {first} to {last}")
-    return ", ".join(names)
