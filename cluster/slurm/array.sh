@@ -13,7 +13,7 @@
 #SBATCH --mem-per-cpu=4G
 #SBATCH --time=04:00:00
 # Two minutes before its end each job is asked to stop; it then queues itself again.
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
@@ -37,12 +37,16 @@ YAML
 
 ndtomo-dask run "$@" --share "$share" --cluster "$workers/local.yaml" &
 run=$!
-trap 'stopped=yes; kill -TERM "$run" 2>/dev/null || true' TERM
+# shellcheck disable=SC2317 # it is called by the traps
+stop() { kill -TERM "$run" 2>/dev/null || true; }
+trap 'stopped=yes; again=yes; stop' USR1 # the time is nearly over
+trap 'stopped=yes; stop' TERM            # by scancel: stay away
 code=0
 wait "$run" || code=$?
 if [ "${stopped:-}" ]; then # the signal ended the wait, not the command
   code=0
   wait "$run" || code=$?
 fi
-[ "$code" -ne 75 ] || scontrol requeue "$SLURM_JOB_ID" # 75: asked to stop, and can be resumed
+# 75: it has stopped, and can be resumed.
+if [ "$code" -eq 75 ] && [ "${again:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

@@ -12,7 +12,7 @@
 #SBATCH --mem-per-cpu=4G
 #SBATCH --time=04:00:00
 # Two minutes before its end the job is asked to stop; it then queues itself again.
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
@@ -27,29 +27,41 @@ threads=${SLURM_CPUS_PER_TASK:-1}
 # A tenth of the memory stays for the scheduler and the command.
 memory=$((${SLURM_MEM_PER_CPU:?give --mem-per-cpu, not --mem} * threads * 9 / 10))MiB
 meeting="$PWD/scheduler-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}.json"
+log="$PWD/dask-$SLURM_JOB_ID.log" # of scheduler and workers; it tells the dashboard's address
 network=(${INTERFACE:+--interface "$INTERFACE"})
 
 # Threads and memory of the workers, and Dask's patience, are the package's own.
 settings=$(ndtomo-dask settings --threads "$threads")
 eval "$settings"
 
-dask scheduler --scheduler-file "$meeting" --port 0 "${network[@]}" &
+dask scheduler --scheduler-file "$meeting" --port 0 "${network[@]}" >>"$log" 2>&1 &
 scheduler=$!
-srun --cpus-per-task="$threads" --kill-on-bad-exit=0 dask worker --scheduler-file "$meeting" \
-  --nthreads 1 --memory-limit "$memory" --local-directory "$SCRATCH" --no-dashboard \
-  --death-timeout 300 "${network[@]}" &
+# A worker that dies takes no other with it: --wait=0, --kill-on-bad-exit=0.
+srun --cpus-per-task="$threads" --wait=0 --kill-on-bad-exit=0 \
+  dask worker --scheduler-file "$meeting" --nthreads 1 --memory-limit "$memory" \
+  --local-directory "$SCRATCH" --no-dashboard --death-timeout 300 "${network[@]}" >>"$log" 2>&1 &
 workers=$!
-trap 'rm -f "$meeting"; kill "$scheduler" "$workers" 2>/dev/null || true' EXIT
+# shellcheck disable=SC2317 # it is called by the trap
+finish() { # the workers end after the scheduler
+  kill "$scheduler" 2>/dev/null || true
+  rm -f "$meeting"
+  for _ in {1..30}; do kill -0 "$workers" 2>/dev/null || break; sleep 1; done
+}
+trap finish EXIT
 until [ -s "$meeting" ]; do sleep 1; done
 
 ndtomo-dask run "$@" --resume --cluster "$meeting" &
 run=$!
-trap 'stopped=yes; kill -TERM "$run" 2>/dev/null || true' TERM
+# shellcheck disable=SC2317 # it is called by the traps
+stop() { kill -TERM "$run" 2>/dev/null || true; }
+trap 'stopped=yes; again=yes; stop' USR1 # the time is nearly over
+trap 'stopped=yes; stop' TERM            # by scancel: stay away
 code=0
 wait "$run" || code=$?
 if [ "${stopped:-}" ]; then # the signal ended the wait, not the command
   code=0
   wait "$run" || code=$?
 fi
-[ "$code" -ne 75 ] || scontrol requeue "$SLURM_JOB_ID" # 75: asked to stop, and can be resumed
+# 75: it has stopped, and can be resumed.
+if [ "$code" -eq 75 ] && [ "${again:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

@@ -72,12 +72,12 @@ class VirtualCluster:
         """How a job is, or ended, such as RUNNING, COMPLETED, FAILED or CANCELLED."""
         return self.told(job, "JobState")
 
-    def exit_code(self, job: str) -> int:
-        return int(self.told(job, "ExitCode").split(":")[0])
+    def restarts(self, job: str) -> int:
+        return int(self.told(job, "Restarts"))
 
     def told(self, job: str, key: str) -> str:
         shown = self.ask("scontrol", "show", "job", job)
-        return " ".join(re.findall(rf"^ *{key}=(\S+)|\s{key}=(\S+)", shown)[0]).strip()
+        return re.findall(rf"\b{key}=(\S+)", shown)[0]
 
     def wait_for_end(self, job: str, patience: float) -> None:
         wait_until(lambda: not self.jobs("--jobs", job), f"job {job} has left the queue", patience)
@@ -86,6 +86,9 @@ class VirtualCluster:
         """Cancel whatever is queued or runs, and wait until the nodes are free."""
         if queued := list(self.jobs()):
             self.ask("scancel", "--quiet", *queued)
+        self.wait_until_free()
+
+    def wait_until_free(self) -> None:
         wait_until(lambda: not self.jobs(), "no job is left", STOP)
 
 
