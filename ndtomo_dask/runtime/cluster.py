@@ -13,7 +13,7 @@ import yaml
 
 from ndtomo_dask.errors import OptionError, nearest
 from ndtomo_dask.plan import parse_bytes
-from ndtomo_dask.runtime import jobqueue, local
+from ndtomo_dask.runtime import cuda, jobqueue, kubernetes, local, mpi
 from ndtomo_dask.runtime.options import checked_options
 from ndtomo_dask.runtime.settings import DASK_SETTINGS
 from ndtomo_dask.runtime.workers import admit
@@ -41,6 +41,9 @@ KINDS: dict[str, Kind] = {
         name: Kind(jobqueue.OPTIONS + batch.own_options, partial(jobqueue.start, name), queued=True)
         for name, batch in jobqueue.BATCH_SYSTEMS.items()
     },
+    "mpi": Kind(mpi.OPTIONS, mpi.start),
+    "cuda": Kind(cuda.OPTIONS, cuda.start),
+    "kubernetes": Kind(kubernetes.OPTIONS, kubernetes.start, queued=True),
 }
 
 
@@ -114,6 +117,8 @@ def read_cluster_file(path: Path) -> dict[str, Any]:
         raise OptionError(f"{path} is not valid YAML. Check its indentation.") from error
     if not isinstance(options, dict):
         raise OptionError(f"{path} must hold options with their values, such as 'workers: 4'.")
+    if isinstance(options.get("manifest"), str):
+        options["manifest"] = str(path.parent / options["manifest"])
     return {str(name): value for name, value in options.items()}
 
 

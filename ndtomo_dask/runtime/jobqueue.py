@@ -81,13 +81,12 @@ def _submit(cluster: Any, given: Mapping[str, Any], command: str) -> None:
     jobs = given.get("jobs", 1)
     bounds = given.get("adaptive", {"minimum": jobs, "maximum": jobs})
     try:
-        cluster.scale(jobs=max(1, bounds["minimum"]))
-        cluster.sync(_submitted, cluster)
+        cluster.sync(cluster.submit, max(1, bounds["minimum"]))
     except RuntimeError as error:
-        said = str(error).partition("stderr:\n")[2].strip().splitlines() or [str(error)]
+        said = str(error).partition("stderr:\n")[2].strip().splitlines() or ["it says nothing"]
         raise OptionError(
-            f"{command} refuses the job: {said[-1]}. Check queue, account, cores, memory and "
-            f"directives."
+            f"{command} refuses the job: {said[0].rstrip('.')}. Check queue, account, "
+            f"cores, memory and directives."
         ) from error
     cluster.adapt(  # of equal bounds it replaces the jobs that are lost
         minimum_jobs=bounds["minimum"], maximum_jobs=bounds["maximum"],
@@ -95,23 +94,29 @@ def _submit(cluster: Any, given: Mapping[str, Any], command: str) -> None:
     )  # fmt: skip
 
 
-async def _submitted(cluster: Any) -> None:
-    await cluster
-
-
 def cluster_class(kind: str) -> Callable[..., Any]:
     """Return dask-jobqueue's class for a batch system, which also replaces jobs of many workers."""
     base = getattr(imported("dask_jobqueue", extra="jobqueue"), BATCH_SYSTEMS[kind].cluster)
-    made: Callable[..., Any] = type(base.__name__, (_ReplacesJobs, base), {})
+    made: Callable[..., Any] = type(base.__name__, (_Jobs, base), {})
     return made
 
 
-class _ReplacesJobs:
-    """Forgets a job when the last of its workers is gone, as Dask does with jobs of one worker.
+class _Jobs:
+    """What a cluster needs besides: to hear of a refusal, and to replace jobs of many workers."""
 
-    An adaptive cluster then submits another. A worker that its nanny starts again has come back
-    before.
-    """
+    async def submit(self: Any, jobs: int) -> None:
+        """Submit the first jobs; `scale` would do it in the background, where errors are lost."""
+        for _ in range(jobs):
+            self.worker_spec.update(self.new_worker_spec())
+        from distributed.core import Status
+
+        try:
+            await self._correct_state()
+        except RuntimeError:
+            for job in self.workers.values():  # Dask cannot close one that never was
+                if job.status == Status.created:
+                    job.status = Status.failed
+            raise
 
     def _update_worker_status(self: Any, op: str, message: Any) -> None:
         if op == "remove":
@@ -122,6 +127,7 @@ class _ReplacesJobs:
         super()._update_worker_status(op, message)  # type: ignore[misc]
 
     def _forget(self: Any, job: str | None) -> None:
+        """Forget a job without workers, so that another is submitted; Dask forgets small ones."""
         there = self.scheduler_info["workers"].values()
         if job in self.workers and not any(str(w["name"]).startswith(f"{job}-") for w in there):
             self._futures.add(asyncio.ensure_future(self.workers.pop(job).close()))

@@ -1,0 +1,61 @@
+"""Workers in the processes of an MPI job, by dask-mpi."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+
+from ndtomo_dask import machine
+from ndtomo_dask.errors import OptionError
+from ndtomo_dask.runtime.libraries import imported
+from ndtomo_dask.runtime.local import ANY_PORT, spawning
+
+OPTIONS = ("threads", "memory", "scratch", "interface", "dashboard")
+_NANNY = "distributed.Nanny"
+"""Workers run in children of the MPI processes: only these can have another environment, and be
+started again when they die."""
+
+
+@contextmanager
+def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]:  # noqa: ARG001
+    """Become scheduler, client or worker, by the rank in the MPI job; only the client comes back.
+
+    How many workers a node has is said by ``mpirun``, so the layout cannot follow the plan.
+    """
+    dask_mpi = imported("dask_mpi", extra="mpi")
+    comm = imported("mpi4py.MPI", extra="mpi").COMM_WORLD
+    if comm.Get_size() < 3:
+        raise OptionError(
+            f"cluster 'mpi' needs three MPI processes or more, for the scheduler, the command and "
+            f"the workers, but there is {comm.Get_size()}. Start with: mpirun -np 4 ndtomo-dask run"
+        )
+    layout = _layout(comm, given)
+    with spawning(layout.threads) as environment:
+        client_here = dask_mpi.initialize(
+            interface=given.get("interface"),
+            memory_limit=layout.memory,
+            local_directory=given.get("scratch"),
+            dashboard_address=given.get("dashboard", ANY_PORT),
+            worker_class=_NANNY,
+            worker_options={"env": environment},
+            exit=False,
+        )
+    if not client_here:  # a scheduler or a worker, whose work is done
+        raise SystemExit(0)
+    try:
+        yield dask.config.get("scheduler-address")
+    finally:
+        dask_mpi.send_close_signal()
+
+
+def _layout(comm: Any, given: Mapping[str, Any]) -> machine.WorkerLayout:
+    """Share a node out to the MPI processes on it."""
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED).Get_size()
+    shared = machine.worker_layout(CPU_COUNT, MEMORY_LIMIT, workers=here, limit=given.get("memory"))
+    threads = given.get("threads", shared.threads)
+    return machine.WorkerLayout(here, threads, shared.memory)
