@@ -12,32 +12,39 @@ import xarray as xr
 
 from ndtomo_dask import plan, runtime
 from ndtomo_dask.demo import run_demo
-from ndtomo_dask.errors import NdtomoError, OptionError
+from ndtomo_dask.errors import NdtomoError, OptionError, Stopped
 from ndtomo_dask.io import convert, export, open_scan, save
-from ndtomo_dask.planner import plan_recipe
+from ndtomo_dask.io.blocks import Share
+from ndtomo_dask.io.verify import verify_store
+from ndtomo_dask.planner import least_memory, plan_recipe
 from ndtomo_dask.recipe import Recipe, read_recipe
 from ndtomo_dask.report import write_report
 from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.schema import package_version
 from ndtomo_dask.synthetic import simulate_scan
 
-EXIT_USER_ERROR = 2
+EXIT_DAMAGED, EXIT_USER_ERROR = 1, 2
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 after one sentence on what was wrong."""
+    """Run a command; return 0, or after one sentence on what happened another exit code.
+
+    That is 1 if a store is not whole, 2 for what the user can mend, 75 if the run was stopped by
+    a signal and can be resumed.
+    """
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        with runtime.stoppable():
+            return options.command(options) or 0
     except NdtomoError as error:
         said = (
             str(error).replace("overwrite=True", "--overwrite").replace("resume=True", "--resume")
         )
         print(f"ndtomo-dask: {said}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return runtime.EXIT_STOPPED if isinstance(error, Stopped) else EXIT_USER_ERROR
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -54,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_plan(commands)
     _add_run(commands)
+    _add_verify(commands)
     _add_convert(commands)
     _add_export(commands)
     _add_settings(commands)
@@ -122,16 +130,21 @@ def _add_run(commands: "Commands") -> None:
     )
     parser.add_argument("--resume", action="store_true", help="finish an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="start again")
+    parser.add_argument(
+        "--share", metavar="I/N", help="one of N runs at once: do the I-th part, then help others"
+    )
     parser.add_argument("--report", type=Path, help="write a report here, such as report.html")
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
-    with runtime.connect(options.cluster or recipe.cluster), runtime.progress():
+    share = None if options.share is None else Share.parse(options.share)
+    where = options.cluster or recipe.cluster
+    with runtime.connect(where, least_memory=least_memory(recipe)), runtime.progress():
         print(plan.table(plan_recipe(recipe)))
-        result = run_recipe(recipe, resume=options.resume, overwrite=options.overwrite)
-    if options.report is not None:
+        result = run_recipe(recipe, resume=options.resume, overwrite=options.overwrite, share=share)
+    if options.report is not None and (share is None or share.number == 1):
         write_report(recipe.output, options.report)
     print(f"{recipe.output} holds {', '.join(map(str, result.data_vars))}")
 
@@ -139,6 +152,23 @@ def _run(options: argparse.Namespace) -> None:
 def _recipe(options: argparse.Namespace) -> Recipe:
     recipe = read_recipe(options.recipe)
     return recipe.with_paths(input=options.input, output=options.output)
+
+
+def _add_verify(commands: "Commands") -> None:
+    parser = commands.add_parser("verify", help="read a store, say what is damaged or missing")
+    parser.add_argument("store", type=Path, help="result.zarr")
+    parser.add_argument("--cluster", help="scheduler address or file (default: this machine)")
+    parser.set_defaults(command=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    where = nullcontext() if options.cluster is None else runtime.connect(options.cluster)
+    with where, runtime.progress():
+        verification = verify_store(options.store)
+    for line in verification.lines():
+        print(line)
+    print(verification)
+    return EXIT_DAMAGED if verification.damages else 0
 
 
 def _add_convert(commands: "Commands") -> None:

@@ -4,14 +4,16 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from ndtomo_dask.errors import StoreError
-from ndtomo_dask.io.lock import locked
+from ndtomo_dask.errors import OptionError, StoreError
+from ndtomo_dask.io.blocks import Share
+from ndtomo_dask.io.lock import locked, waiting_lock
 from ndtomo_dask.io.repair import FOUND_GROUP, remove_damaged
 from ndtomo_dask.io.scan import by_projection, open_scan
 from ndtomo_dask.io.store import (
@@ -37,6 +39,8 @@ class Run:
 
     recipe: Recipe
     ds: xr.Dataset
+    share: Share | None = None
+    """Which part of the blocks is this process's; None for all."""
     found: dict[str, xr.Dataset] = field(default_factory=dict)
     """The last result that holds each variable which a verb may apply."""
     pending: set[str] = field(default_factory=set)
@@ -51,11 +55,16 @@ class Run:
         return self.recipe.output
 
 
-def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> xr.Dataset:
+def run_recipe(
+    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, share: Share | None = None
+) -> xr.Dataset:
     """Run a recipe to its end, and return the stored result, lazily, in whole spectra.
 
     With ``resume`` an interrupted run goes on: estimates that were found and blocks that were
-    written are kept. Beside the store, ``….run.json`` records what each stage took.
+    written are kept. With a ``share`` several processes run the same recipe on one store: each
+    does its share of the blocks of a stage, then helps with what is left of the others'; one finds
+    an estimate while the others wait. Beside the store, ``….run.json`` records what each stage
+    took.
 
     Raises
     ------
@@ -68,16 +77,36 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     source = open_scan(**recipe.input)
     about = {DIGEST: recipe.digest, "recipe": recipe.text, SOURCE: source.attrs.get(SOURCE, "")}
     plans = plan_recipe(recipe)
-    with locked(recipe.output):
-        _check_output(recipe.output, about, resume=resume, overwrite=overwrite)
-        create_store(recipe.output, about)
-        run = Run(recipe, source.assign_attrs(about))
+    if share is not None and overwrite:
+        raise OptionError(f"share {share} would delete what others do: leave overwrite out.")
+    with locked(recipe.output, None if share is None else str(share)):
+        _begin(recipe.output, about, resume=resume, overwrite=overwrite, share=share)
+        run = Run(recipe, source.assign_attrs(about), share)
         _take_all(run)
 
-    record = recipe.output.with_suffix(".run.json")
+    record = _beside(recipe.output, "run.json" if share is None else f"run.{share.number}.json")
     content = {"recipe": recipe.text, "plan": [made.row() for made in plans], "stages": run.timings}
     record.write_text(json.dumps(content, indent=1))
     return open_scan(recipe.output, layout="spectra")
+
+
+def _begin(
+    output: Path, about: Mapping[str, str], *, resume: bool, overwrite: bool, share: Share | None
+) -> None:
+    """Make the store, or see that it is one to go on with."""
+    if share is None:
+        _check_output(output, about, resume=resume, overwrite=overwrite)
+        if output.exists():
+            remove_damaged(output)
+        create_store(output, about)
+        return
+    with waiting_lock(_beside(output, "begin")):
+        _check_output(output, about, resume=True, overwrite=False)
+        create_store(output, about)
+
+
+def _beside(output: Path, suffix: str) -> Path:
+    return output.with_suffix(f".{suffix}")
 
 
 def _take_all(run: Run) -> None:
@@ -109,12 +138,6 @@ def _check_output(output: Path, about: Mapping[str, str], *, resume: bool, overw
                 f"{output} was made {what}, so it cannot be resumed. Pass --overwrite to start "
                 f"again, or another output."
             )
-    _forget_damaged(output)
-
-
-def _forget_damaged(output: Path) -> None:
-    """Remove what is damaged, as far as it is known or seen, before anything reads it."""
-    remove_damaged(output)
 
 
 def _is_begun(output: Path) -> bool:
@@ -154,12 +177,13 @@ def _applied(run: Run, step: Step) -> list[xr.Dataset]:
 def _find(run: Run, number: int, step: Step) -> xr.Dataset:
     """Compute an estimate, or read it if an interrupted run has found it already."""
     kept = run.store / FOUND_GROUP / f"{number:02d}_{step.verb}"
-    if not is_store(kept):
-        result = step.definition.function(run.ds, **step.options)
-        unfinished = kept.with_name(f"{kept.name}.partial")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        save(result, unfinished)
-        unfinished.rename(kept)
+    with nullcontext() if run.share is None else waiting_lock(_beside(run.store, kept.name)):
+        if not is_store(kept):
+            result = step.definition.function(run.ds, **step.options)
+            unfinished = kept.with_name(f"{kept.name}.partial")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            save(result, unfinished)
+            unfinished.rename(kept)
     found = open_scan(kept)
     # A large estimate, such as the air of many slices, is read by the blocks that need it: carried
     # in memory, it would travel with the graph.
@@ -190,7 +214,7 @@ def _store(run: Run, names: set[str]) -> None:
     beside = small - run.pending - run.stored
     others = set(run.ds.data_vars) - names - beside
     # Dropping the others, not selecting these, keeps the geometry, whose dimensions may be gone.
-    save(_in_shards(run.ds.drop_vars(others)), run.store, resume=True)
+    save(_in_shards(run.ds.drop_vars(others)), run.store, resume=True, share=run.share)
     run.pending -= names
     run.stored |= names | beside
     _reopen(run, "spectra" if "volume" in run.stored else "images")

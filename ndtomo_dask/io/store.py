@@ -21,8 +21,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from ndtomo_dask import plan
 from ndtomo_dask.apply import block_of, is_lazy, sizes_of
 from ndtomo_dask.errors import StoreError
-from ndtomo_dask.io.blocks import write_blocks, write_here
+from ndtomo_dask.io.blocks import Share, write_blocks, write_here
 from ndtomo_dask.io.layout import reads
+from ndtomo_dask.io.lock import waiting_lock
 from ndtomo_dask.io.repair import FOUND_GROUP, remove_recorded
 from ndtomo_dask.io.shards import ShardFiles, clear_partial_writes
 
@@ -72,6 +73,7 @@ def save(
     resume: bool = False,
     overwrite: bool = False,
     group: str | None = None,
+    share: Share | None = None,
 ) -> None:
     """Compute a dataset block by block and write it to a Zarr store.
 
@@ -91,6 +93,9 @@ def save(
         Replace variables that the store already has.
     group
         Name of a group inside the store; default: its root.
+    share
+        Of several processes that save the same dataset: which one this is. It does its share of
+        the blocks first, then what is left of the others', and implies ``resume``.
 
     Raises
     ------
@@ -103,23 +108,41 @@ def save(
     if not ds.data_vars:
         raise StoreError("save was given no variable. Select some, such as ds[['volume']].")
     target = Path(path) if group is None else Path(path) / group
-    if resume:
-        remove_recorded(Path(path))
-    digests = {name: digest(array, ds) for name, array in ds.data_vars.items()}
-    fresh = _fresh_variables(digests, target, resume=resume, overwrite=overwrite)
-    _check_axes(ds, target)
-
     blocked = ds.assign({name: _in_blocks(array) for name, array in ds.data_vars.items()})
-    _check_blocks(blocked.drop_vars(fresh), target)
-    _remove_replaced(ds[fresh], target)
-    _write_template(blocked, Path(path), group, {name: digests[name] for name in fresh})
+    if share is None:
+        _prepare(ds, blocked, Path(path), group, resume=resume, overwrite=overwrite)
+        for name in ds.data_vars:
+            clear_partial_writes(target / str(name))
+    else:
+        with waiting_lock(Path(path).with_suffix(".save")):
+            _prepare(ds, blocked, Path(path), group, resume=True, overwrite=False)
 
-    for name in ds.data_vars:
-        clear_partial_writes(target / str(name))
     for name, array in ds.data_vars.items():
         if not is_lazy(array):
             write_here(array.values, blocked[name], target)
-    write_blocks({str(name): blocked[name] for name in ds if is_lazy(ds[name])}, target)
+    lazy = {str(name): blocked[name] for name in ds if is_lazy(ds[name])}
+    write_blocks(lazy, target, share=share)
+
+
+def _prepare(
+    ds: xr.Dataset,
+    blocked: xr.Dataset,
+    path: Path,
+    group: str | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """See that the store is ready to take the blocks: refuse, remove, write the metadata."""
+    target = path if group is None else path / group
+    if resume:
+        remove_recorded(path)
+    digests = {name: digest(array, ds) for name, array in ds.data_vars.items()}
+    fresh = _fresh_variables(digests, target, resume=resume, overwrite=overwrite)
+    _check_axes(ds, target)
+    _check_blocks(blocked.drop_vars(fresh), target)
+    _remove_replaced(ds[fresh], target)
+    _write_template(blocked, path, group, {name: digests[name] for name in fresh})
 
 
 def digest(array: xr.DataArray, ds: xr.Dataset) -> str:

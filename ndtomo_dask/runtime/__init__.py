@@ -4,5 +4,15 @@ from ndtomo_dask.runtime.cluster import check_cluster, connect, describe
 from ndtomo_dask.runtime.environment import shell_exports
 from ndtomo_dask.runtime.flight import RETRIES
 from ndtomo_dask.runtime.progress import progress
+from ndtomo_dask.runtime.stopping import EXIT_STOPPED, stoppable
 
-__all__ = ["RETRIES", "check_cluster", "connect", "describe", "progress", "shell_exports"]
+__all__ = [
+    "EXIT_STOPPED",
+    "RETRIES",
+    "check_cluster",
+    "connect",
+    "describe",
+    "progress",
+    "shell_exports",
+    "stoppable",
+]

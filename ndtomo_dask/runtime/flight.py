@@ -117,8 +117,15 @@ def _abandon(client: "Client", flights: Iterable[_Flight], *, wait: bool) -> Non
         return
     client.cancel(left)
     deadline = time.monotonic() + GRACE
-    while wait and time.monotonic() < deadline and any(client.run(_at_work).values()):
+    while wait and time.monotonic() < deadline and _any_at_work(client):
         time.sleep(_LONGEST_POLL)
+
+
+def _any_at_work(client: "Client") -> bool:
+    try:
+        return any(client.run(_at_work, on_error="ignore").values())
+    except OSError:  # the batch system has stopped the workers too
+        return False
 
 
 def _at_work(dask_worker: Any) -> bool:
