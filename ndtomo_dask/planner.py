@@ -1,5 +1,6 @@
 """Planning a recipe: what each step will read, hold and write, before any of it runs."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of, unlimited_memory
-from ndtomo_dask.errors import RecipeError, nearest
+from ndtomo_dask.errors import PlanError, RecipeError, nearest
 from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.plan import Plan
@@ -17,6 +18,8 @@ from ndtomo_dask.recipe import Recipe, Step
 Sizes = dict[str, int]
 SINGLE = ("time", "z", "angle", "y", "x")
 """Dimensions of which a rehearsal needs one entry; it needs all translations and channels."""
+_SEARCHED = range(64, 16 * 10**6)
+"""MB that a task may need: from 64, where blocks are small already, to 16 TB."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
 """Verbs that touch no data."""
 
@@ -46,16 +49,41 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
         A step has an option that does not suit the data, such as a window outside the axis.
     """
     ds = open_scan(**recipe.input)
+    rehearse(recipe, ds)
+    return _plans(recipe, ds, allowed_memory(allowed_mem))
+
+
+def least_memory(recipe: Recipe) -> int:
+    """Bytes that one task must be able to hold for every step to be possible, in whole MB.
+
+    Raises
+    ------
+    PlanError
+        A step needs more than any machine has.
+    """
+    ds = open_scan(**recipe.input)
+    rehearse(recipe, ds)
+
+    def fits(megabytes: int) -> bool:
+        try:
+            plans = _plans(recipe, ds, megabytes * plan.MB)
+        except PlanError:
+            return False
+        return all(made.projected_mem <= made.allowed_mem for made in plans)
+
+    megabytes = bisect_left(_SEARCHED, True, key=fits) + _SEARCHED.start
+    _plans(recipe, ds, megabytes * plan.MB)
+    return megabytes * plan.MB
+
+
+def _plans(recipe: Recipe, ds: xr.Dataset, allowed: int) -> list[Plan]:
     name = "sinogram" if "sinogram" in ds else "volume"
     if name not in ds:
         raise RecipeError(
             "the input has neither a sinogram nor a volume, so nothing can be planned."
         )
-    rehearse(recipe, ds)
-    array = ds[name]
-    sizes = sizes_of(array)
-    allowed, keeps = allowed_memory(allowed_mem), "sinogram" in recipe.save
-    state = _State(sizes, block_of(array), array.dtype.itemsize, allowed, keeps)
+    array, keeps = ds[name], "sinogram" in recipe.save
+    state = _State(sizes_of(array), block_of(array), array.dtype.itemsize, allowed, keeps)
     plans: list[Plan] = []
     for step in recipe.steps:
         if step.verb not in GEOMETRY_VERBS:

@@ -1,5 +1,6 @@
 """Workers in the processes of an MPI job, by dask-mpi."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,11 +11,15 @@ from ndtomo_dask import machine
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.runtime.libraries import imported
 from ndtomo_dask.runtime.local import ANY_PORT, spawning
+from ndtomo_dask.runtime.settings import environment_of_children
 
 OPTIONS = ("threads", "memory", "scratch", "interface", "dashboard")
 _NANNY = "distributed.Nanny"
 """Workers run in children of the MPI processes: only these can have another environment, and be
 started again when they die."""
+
+_QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
+"""A worker that ends while MPI ends it complains; what matters is told to the client anyway."""
 
 
 @contextmanager
@@ -31,7 +36,8 @@ def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]: 
             f"the workers, but there is {comm.Get_size()}. Start with: mpirun -np 4 ndtomo-dask run"
         )
     layout = _layout(comm, given)
-    with spawning(layout.threads) as environment:
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with spawning(layout.threads) as environment, environment_of_children(_QUIET):
         client_here = dask_mpi.initialize(
             interface=given.get("interface"),
             memory_limit=layout.memory,
@@ -43,10 +49,20 @@ def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]: 
         )
     if not client_here:  # a scheduler or a worker, whose work is done
         raise SystemExit(0)
+    scheduler = dask.config.get("scheduler-address")
     try:
-        yield dask.config.get("scheduler-address")
+        yield scheduler
     finally:
+        _end_workers(scheduler)
         dask_mpi.send_close_signal()
+
+
+def _end_workers(scheduler: str) -> None:
+    """End the workers before the scheduler, or they would complain that it is gone."""
+    from distributed import Client
+
+    with Client(scheduler) as client:
+        client.retire_workers(close_workers=True)
 
 
 def _layout(comm: Any, given: Mapping[str, Any]) -> machine.WorkerLayout:
