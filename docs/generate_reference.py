@@ -15,7 +15,7 @@ from ndtomo_dask.schema import COORDINATES, VARIABLES
 REFERENCE = Path(__file__).parent / "reference"
 
 GROUPS = {
-    "Open, save, export": ("open_scan", "save", "convert", "export", "derive_axes"),
+    "Open, save, export": ("open_scan", "save", "verify", "convert", "export", "derive_axes"),
     "Simulate": ("simulate_scan",),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",

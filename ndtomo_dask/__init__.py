@@ -17,7 +17,7 @@ from ndtomo_dask.correct import (
 )
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
-from ndtomo_dask.io import convert, export, open_scan, save
+from ndtomo_dask.io import convert, export, open_scan, save, verify
 from ndtomo_dask.query import image, spectrum
 from ndtomo_dask.reconstruct import reconstruct
 from ndtomo_dask.runtime import connect
@@ -47,4 +47,5 @@ __all__ = [
     "set_rotation_center",
     "simulate_scan",
     "spectrum",
+    "verify",
 ]
