@@ -44,3 +44,14 @@ def test_a_canceled_job_stays_away_and_the_next_ends_with_the_same_bits(slurm, w
     assert slurm.state(job) == "CANCELLED"
     assert hashes(work.store) != work.expected
     assert_completes(slurm, submit_scheduler_in_job(slurm, work), work)
+
+
+def test_jobs_of_an_array_share_the_work_and_do_that_of_one_that_is_canceled(slurm, work):
+    options = ("--array=1-3%2", "--cpus-per-task=1", "--mem-per-cpu=2000M")  # the third starts late
+    array = slurm.submit(*options, str(SCRIPTS / "array.sh"), work.recipe, cwd=work.folder)
+    work.wait_until_some_is_stored(lambda: slurm.jobs("--jobs", array))
+    slurm.ask("scancel", f"{array}_1")
+    slurm.wait_for_end(array, PATIENCE)
+    ends = {number: slurm.state(f"{array}_{number}") for number in (1, 2, 3)}
+    assert ends == {1: "CANCELLED", 2: "COMPLETED", 3: "COMPLETED"}, work.log()
+    work.assert_done()

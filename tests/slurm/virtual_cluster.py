@@ -213,7 +213,7 @@ def _settings(folder: Path, controller: int, nodes: Sequence[int]) -> list[str]:
         "SelectTypeParameters=CR_Core_Memory",
         "SlurmdParameters=config_overrides",
         "ReturnToService=2",
-        "SchedulerParameters=bf_interval=2",
+        "SchedulerParameters=sched_interval=2,bf_interval=2",
         f"KillWait={KILL_WAIT}",
         *(
             f"NodeName=node{number} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} "
