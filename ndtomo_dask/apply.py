@@ -149,22 +149,22 @@ def _map_blocks(
     dtype: np.typing.DTypeLike,
     options: Mapping[str, Any],
 ) -> da.Array:
-    # A consumed dimension gets an index of its own, since it may come back with another size.
-    inside = [f"{dim} in" if dim in core else dim for dim in dims]
-    operands: list[Any] = [array.data, inside]
+    # Where as many dimensions come as go, each takes the place of one: then Dask can join this layer
+    # with those that read and write, and a block's task is spelled out once, not in pieces.
+    stands_in = dict(zip(core, out, strict=True)) if len(core) == len(out) else {}
+    inside = {dim: stands_in.get(dim, f"{dim} in" if dim in core else dim) for dim in dims}
+    operands: list[Any] = [array.data, list(inside.values())]
     for other in beside:
         chunks = tuple(array.chunksizes[dim] for dim in other.dims)
         data = other.data if is_lazy(other) else da.from_array(np.asarray(other), chunks=chunks)
-        operands += [
-            data.rechunk(chunks),
-            [f"{dim} in" if dim in core else dim for dim in other.dims],
-        ]
+        operands += [data.rechunk(chunks), [inside[str(dim)] for dim in other.dims]]
     return da.blockwise(
         _each_frame,
         out_dims,
         *operands,
         token=kernel.__name__,
-        new_axes={dim: size for dim, size in out.items() if dim not in inside},
+        new_axes={dim: size for dim, size in out.items() if dim not in inside.values()},
+        adjust_chunks={dim: (size,) for dim, size in out.items() if dim in stands_in.values()},
         concatenate=True,
         dtype=dtype,
         meta=np.empty((0,) * len(out_dims), dtype=dtype),
@@ -330,7 +330,7 @@ def compute_here(
         yield list(get(batch.tasks(), list(batch.keys)))
 
 
-_COMPUTE: ContextVar[Compute] = ContextVar("compute", default=compute_here)
+_COMPUTE: ContextVar[Compute | None] = ContextVar("compute", default=None)
 
 
 def compute(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
@@ -339,8 +339,9 @@ def compute(batches: Iterable[Batch], total: int, description: str) -> Iterator[
     ``total`` is the number of results in all; each batch's are yielded in order, if they are
     ``wanted``, else an empty list.
     """
+    usual: Compute = dask.config.get("ndtomo_dask.compute", compute_here)
     with one_blas_thread():
-        yield from _COMPUTE.get()(batches, total, description)
+        yield from (_COMPUTE.get() or usual)(batches, total, description)
 
 
 @contextmanager

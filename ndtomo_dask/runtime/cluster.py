@@ -15,6 +15,7 @@ from ndtomo_dask.errors import OptionError, nearest
 from ndtomo_dask.plan import parse_bytes
 from ndtomo_dask.runtime import cuda, jobqueue, kubernetes, local, mpi
 from ndtomo_dask.runtime.options import checked_options
+from ndtomo_dask.runtime.progress import compute_anywhere
 from ndtomo_dask.runtime.settings import DASK_SETTINGS
 from ndtomo_dask.runtime.workers import admit
 
@@ -100,6 +101,7 @@ def connect(
         client = _client(started)
         try:
             admit(client, undo, least_memory=least, joined="://" in name, queued=kind.queued)
+            undo.enter_context(dask.config.set({"ndtomo_dask.compute": compute_anywhere}))
         except BaseException:
             client.close()
             raise

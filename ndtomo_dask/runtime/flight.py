@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ndtomo_dask.errors import BlockError, ClusterError, Stopped
+from ndtomo_dask.errors import BlockError, ClusterError, NdtomoError, Stopped
 from ndtomo_dask.graphs import Batch
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def compute_on(
             pause = _POLL
     except BaseException as error:
         _abandon(client, flights, wait=isinstance(error, Stopped))
+        if isinstance(error, Exception) and not isinstance(error, NdtomoError):
+            _check_alive(client)
         raise
     if failed:
         _abandon(client, flights, wait=False)
