@@ -27,6 +27,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 CHANGES = ("Added", "Changed", "Fixed", "Removed", "Known limits")
+PROGRAMS = (
+    "", "apptainer", "bash", "cd", "dask", "docker", "eval", "git", "grep", "helm", "kubectl", "mpirun", "pip",
+    "pytest", "qsub", "sbatch", "sed", "source", "squeue", "ssh", "tail",
+)  # fmt: skip
+"""What pages may tell to type, besides the package's own command."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -117,7 +122,7 @@ def test_commands_exist(page: Path, block: Block) -> None:
         elif program == "python":
             assert (ROOT / words[0]).is_file(), line
         else:
-            assert program in ("", "pip", "git", "source", "cd", "dask", "pytest"), line
+            assert program in PROGRAMS, line
 
 
 def check_arguments(words: list[str]) -> None:
