@@ -1,4 +1,4 @@
-"""Containers of the Kubernetes manifests as processes of this machine, under addresses of its own."""
+"""Containers of the Kubernetes manifests as processes of this machine, at its own addresses."""
 
 import contextlib
 import math
@@ -75,9 +75,7 @@ class Node:
         environment = os.environ | {"PATH": programs} | environment_of(container) | variables
         folder = self.here(container.get("workingDir", "/data"))
         with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                command, env=environment, cwd=folder, stdout=log, stderr=log
-            )
+            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
             try:
                 yield process
             finally:

@@ -54,7 +54,7 @@ def validator(name):
     (version,) = yaml.safe_load(path.read_text())["spec"]["versions"]
     assert manifest(name)["apiVersion"] == f"kubernetes.dask.org/{version['name']}"
     schema = closed(version["schema"]["openAPIV3Schema"])
-    schema["properties"] |= dict.fromkeys(("apiVersion", "kind", "metadata"), {})
+    schema["properties"] |= {key: {} for key in ("apiVersion", "kind", "metadata")}
     return jsonschema.Draft202012Validator(schema)
 
 
@@ -173,7 +173,9 @@ def test_the_commands_of_the_pods_make_the_bits_of_a_local_run(tmp_path):
         assert {each["name"] for each in workers} == {"first", "second"}
         assert {each["nthreads"] for each in workers} == {1}
         assert {each["memory_limit"] for each in workers} == {min(memory, MEMORY_LIMIT)}
-        assert {str(each["local_directory"]).startswith(str(tmp_path)) for each in workers} == {True}
+        assert {str(each["local_directory"]).startswith(str(tmp_path)) for each in workers} == {
+            True
+        }
         assert set(threads) == {environment_of(worker)["THREADS"]}
         assert probed(node, pod("scheduler")["containers"][0]) == 200
         with node.running(container("run")) as run:
