@@ -149,8 +149,8 @@ def _map_blocks(
     dtype: np.typing.DTypeLike,
     options: Mapping[str, Any],
 ) -> da.Array:
-    # Where as many dimensions come as go, each takes the place of one: then Dask can join this layer
-    # with those that read and write, and a block's task is spelled out once, not in pieces.
+    # Where as many dimensions come as go, each takes the place of one: then Dask can join this
+    # layer with those that read and write, and a block's task is spelled out once, not in pieces.
     stands_in = dict(zip(core, out, strict=True)) if len(core) == len(out) else {}
     inside = {dim: stands_in.get(dim, f"{dim} in" if dim in core else dim) for dim in dims}
     operands: list[Any] = [array.data, list(inside.values())]

@@ -25,7 +25,6 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import ensure_dict
 
 Key = tuple[Any, ...]
-_DETACHED = "detached"
 _FAN_IN = 2
 """Partial results merged at a time; the order of merging is fixed by the blocks' order."""
 
@@ -90,10 +89,12 @@ def twin(data: da.Array) -> da.Array:
     ``dask.graph_manipulation.clone`` (2026.8) leaves the tasks of materialized layers, such as
     those of a rechunk, with their old dependencies.
     """
+    # Of its own for each array: a twin's twin must not share its reading with the first twin.
+    seed = f"detached-{data.name}"
     keys = data.dask.get_all_external_keys()
-    names = {key: clone_key(key, _DETACHED) for key in keys}
+    names = {key: clone_key(key, seed) for key in keys}
     layers = {
-        clone_key(name, _DETACHED): layer.clone(keys, _DETACHED)[0]
+        clone_key(name, seed): layer.clone(keys, seed)[0]
         if isinstance(layer, Blockwise)
         else {
             names[key]: task.substitute(names, key=names[key])
@@ -102,8 +103,8 @@ def twin(data: da.Array) -> da.Array:
         for name, layer in data.dask.layers.items()
     }
     dependencies = {
-        clone_key(name, _DETACHED): {clone_key(other, _DETACHED) for other in others}
+        clone_key(name, seed): {clone_key(other, seed) for other in others}
         for name, others in data.dask.dependencies.items()
     }
-    name = clone_key(data.name, _DETACHED)
+    name = clone_key(data.name, seed)
     return da.Array(HighLevelGraph(layers, dependencies), name, data.chunks, meta=data._meta)

@@ -21,6 +21,7 @@ from ndtomo_dask.apply import (
     reduce_kernel,
     split_blocks,
 )
+from ndtomo_dask.graphs import block_keys, in_batches
 from tests.strategies import chunkings
 
 READS = []
@@ -119,6 +120,34 @@ def test_detached_is_read_twice_and_holds_the_same_numbers(array):
     xr.testing.assert_identical(a, b)
     assert len(READS) == 2 * 4
     assert detached(array) is array
+
+
+def test_twins_of_one_another_share_no_reading(array):
+    READS.clear()
+    source = apply_kernel(reading, array.chunk(channel=5, z=1))
+    corrected = source - detached(source).mean("channel")
+    scaled = corrected - detached(corrected).mean("channel")
+    with dask.config.set(scheduler="synchronous"):
+        scaled.compute()
+    # The source, its twin, and the twins of both: shared, a block is held until a mean is known.
+    assert len(READS) == 4 * 4
+
+
+def image_block(block, *, size):
+    return np.zeros((size, size, block.shape[-1]), dtype=block.dtype)
+
+
+def test_kernels_in_a_row_are_one_layer_even_if_they_change_dimensions():
+    zeros = da.zeros((2, 6, 8, 10), chunks=(1, 6, 8, 5))
+    source = xr.DataArray(zeros, dims=("z", "angle", "translation", "channel"))
+    made = apply_kernel(
+        image_block, source, core=["angle", "translation"], out={"y": 7, "x": 7}, size=7
+    )
+    last = apply_kernel(reading, made)
+    keys = block_keys(last.data, [(0, 0, 0, 1)])
+    (batch,) = in_batches(last.data.dask, [keys], wanted=True)
+    assert len(batch.layers.layers) == 1
+    assert last.compute().shape == last.shape == (2, 7, 7, 10)
 
 
 def shifted_block(block, block_id=(0,)):
