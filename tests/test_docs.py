@@ -28,8 +28,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 CHANGES = ("Added", "Changed", "Fixed", "Removed", "Known limits")
 PROGRAMS = (
-    "", "apptainer", "bash", "cd", "dask", "docker", "eval", "git", "grep", "helm", "kubectl", "mpirun", "pip",
-    "pytest", "qsub", "sbatch", "sed", "source", "squeue", "ssh", "tail",
+    "", "apptainer", "bash", "cd", "dask", "docker", "eval", "git", "grep", "helm", "kubectl",
+    "mpirun", "pip", "pytest", "qsub", "sbatch", "sed", "source", "squeue", "ssh", "tail",
 )  # fmt: skip
 """What pages may tell to type, besides the package's own command."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

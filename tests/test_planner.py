@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import ndtomo_dask as nd
+from ndtomo_dask import machine, plan
 from ndtomo_dask.errors import OptionError, PlanError, RecipeError, SchemaError
-from ndtomo_dask.planner import plan_recipe
+from ndtomo_dask.planner import least_memory, plan_recipe
 from ndtomo_dask.recipe import make_recipe, read_recipe
 from ndtomo_dask.runner import run_recipe
 from tests.recipes import STEPS, write_recipe, write_scan
@@ -55,9 +56,9 @@ def test_every_step_that_reads_data_is_planned_within_the_memory(recipe):
     expected = [step if isinstance(step, str) else next(iter(step)) for step in STEPS]
     untouched = ("align_projections", "set_rotation_center")
     assert [name for name in names if name != "save"] == [n for n in expected if n not in untouched]
-    for plan in plans:
-        assert plan.projected_mem <= plan.allowed_mem == 200_000_000
-        assert str(plan).startswith(f"{plan.step}: {plan.tasks} tasks of ")
+    for made in plans:
+        assert made.projected_mem <= made.allowed_mem == 200_000_000
+        assert str(made).startswith(f"{made.step}: {made.tasks} tasks of ")
 
 
 def test_less_memory_makes_more_and_smaller_tasks(recipe):
@@ -138,3 +139,21 @@ def test_a_scan_larger_than_a_task_may_hold_is_planned_and_run(recipe):
     assert plans["find_projection_shifts"].tasks > 1
     assert max(plan.projected_mem for plan in plans.values()) <= 40 * 10**6
     assert np.isfinite(result.volume).all()
+
+
+def test_the_least_memory_is_just_enough(recipe):
+    least = least_memory(recipe)
+    assert all(made.projected_mem <= least for made in plan_recipe(recipe, allowed_mem=least))
+
+
+def test_components_of_many_channels_take_fewer_and_larger_workers(tmp_path):
+    scan = write_scan(tmp_path / "scan.nxs", size=64, angles=24, channels=3000)
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", scan, tmp_path / "out.zarr"))
+    least = least_memory(recipe)
+    with pytest.raises(PlanError, match="find_components would hold"):
+        plan_recipe(recipe, allowed_mem=least - plan.MB)
+    usual = machine.worker_layout(16, 8 * plan.GB)
+    larger = machine.worker_layout(16, 8 * plan.GB, least=least)
+    assert larger.workers < usual.workers
+    assert larger.threads >= usual.threads
+    assert machine.task_mem(usual.memory) < least <= machine.task_mem(larger.memory)

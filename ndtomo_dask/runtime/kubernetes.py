@@ -23,6 +23,8 @@ def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]: 
     if "workers" in given:
         described["spec"]["worker"]["replicas"] = given["workers"]
     try:
+        # A cluster that cannot be made is never closed, and says so: ask before whether one can.
+        imported("kr8s", extra="kubernetes").api(namespace=given.get("namespace")).version()
         cluster = operator.KubeCluster(
             custom_cluster_spec=described, namespace=given.get("namespace"), quiet=True
         )

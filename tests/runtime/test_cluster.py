@@ -35,12 +35,15 @@ def local(tmp_path_factory):
     path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
     path.write_text("kind: local\nworkers: 2\nthreads: 1\nmemory: 1.5GB\n")
     with dask.config.set({"ndtomo_dask.allowed_mem": plan.DEFAULT_ALLOWED_MEM}):
+        patience = dask.config.get("distributed.comm.timeouts")
         with connect(path) as client:
             seen = {
                 "described": describe(client),
                 "environment": [*client.run(environment).values()],
                 "allowed": allowed_memory(None),
             }
+        seen["after"] = allowed_memory(None)
+        seen["patience"] = patience == dask.config.get("distributed.comm.timeouts")
         time.sleep(0.5)
         seen["alive"] = [e["pid"] for e in seen["environment"] if psutil.pid_exists(e["pid"])]
     return seen
@@ -63,6 +66,11 @@ def test_workers_do_not_start_more_threads_than_their_share(local):
 
 def test_a_local_cluster_ends_with_its_client(local):
     assert local["alive"] == []
+
+
+def test_what_connect_set_is_put_back_when_the_client_is_closed(local):
+    assert local["after"] == plan.DEFAULT_ALLOWED_MEM
+    assert local["patience"]
 
 
 def test_a_running_scheduler_is_joined_and_left_running(client):
