@@ -1,7 +1,7 @@
 """Planning a recipe: what each step will read, hold and write, before any of it runs."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,8 +101,8 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     # One block, since where blocks must be whole the runner sees to it.
     ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
     with unlimited_memory():
-        for step in recipe.steps:
-            ds = ds.isel({dim: [0] for dim in SINGLE if dim in ds.dims})
+        for number, step in enumerate(recipe.steps):
+            ds = ds.isel({dim: [0] for dim in _single(recipe.steps[number:]) if dim in ds.dims})
             if not step.finds:
                 ds = step.definition.function(ds, *_imagined(ds, step), **step.options)
     for name in recipe.save:
@@ -111,6 +111,12 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
             raise RecipeError(
                 f"the recipe saves {name!r}, which no step makes. {nearest(name, map(str, made))}"
             )
+
+
+def _single(steps: Sequence[Step]) -> list[str]:
+    """Leave images that are there, such as true maps, the grid of those to be reconstructed."""
+    grid = ("y", "x") if any(step.verb == "reconstruct" for step in steps) else ()
+    return [dim for dim in SINGLE if dim not in grid]
 
 
 def _imagined(ds: xr.Dataset, step: Step) -> list[xr.Dataset]:

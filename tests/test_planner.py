@@ -157,3 +157,12 @@ def test_components_of_many_channels_take_fewer_and_larger_workers(tmp_path):
     assert larger.workers < usual.workers
     assert larger.threads >= usual.threads
     assert machine.task_mem(usual.memory) < least <= machine.task_mem(larger.memory)
+
+
+def test_a_store_with_true_maps_is_planned_like_its_sinogram(tmp_path):
+    """A simulated scan has images already, on the grid of those to be reconstructed."""
+    nd.save(nd.simulate_scan(size=16, angles=12, channels=20), tmp_path / "scan.zarr")
+    content = {"input": str(tmp_path / "scan.zarr"), "output": str(tmp_path / "out.zarr")}
+    content["steps"] = ["normalize_projections", "reconstruct"]
+    recipe = make_recipe(content | {"save": ["volume", "true_phase_map"]}, name="recipe.yaml")
+    assert "save volume" in [made.step for made in plan_recipe(recipe)]
