@@ -23,6 +23,15 @@ SCRATCH=${SCRATCH:-${TMPDIR:-/tmp}} # folder of each node to which workers may s
 
 set -eu
 : "${1:?name a recipe: sbatch $0 recipe.yaml}"
+# shellcheck disable=SC2317 # it is called by the traps
+stop() {
+  stopped=yes
+  [ -z "$run" ] || kill -TERM "$run" 2>/dev/null || true
+}
+run='' stopped='' again=''
+trap 'again=yes; stop' USR1 # the time is nearly over
+trap stop TERM              # by scancel: stay away
+
 threads=${SLURM_CPUS_PER_TASK:-1}
 # A tenth of the memory stays for the scheduler and the command.
 memory=$((${SLURM_MEM_PER_CPU:?give --mem-per-cpu, not --mem} * threads * 9 / 10))MiB
@@ -48,20 +57,24 @@ finish() { # the workers end after the scheduler
   for _ in {1..30}; do kill -0 "$workers" 2>/dev/null || break; sleep 1; done
 }
 trap finish EXIT
-until [ -s "$meeting" ]; do sleep 1; done
+until [ -s "$meeting" ]; do
+  kill -0 "$scheduler" 2>/dev/null || { tail "$log" && exit 1; }
+  sleep 1
+done
 
-ndtomo-dask run "$@" --resume --cluster "$meeting" &
-run=$!
-# shellcheck disable=SC2317 # it is called by the traps
-stop() { kill -TERM "$run" 2>/dev/null || true; }
-trap 'stopped=yes; again=yes; stop' USR1 # the time is nearly over
-trap 'stopped=yes; stop' TERM            # by scancel: stay away
-code=0
-wait "$run" || code=$?
-if [ "${stopped:-}" ]; then # the signal ended the wait, not the command
+code=75 # of a command that was stopped, and can be resumed
+if [ -z "$stopped" ]; then
+  ndtomo-dask run "$@" --resume --cluster "$meeting" &
+  run=$!
   code=0
   wait "$run" || code=$?
+  if [ "$stopped" ] && [ "$code" -gt 128 ]; then # a signal ended the wait, not the command
+    code=0
+    wait "$run" || code=$?
+  fi
 fi
-# 75: it has stopped, and can be resumed.
-if [ "$code" -eq 75 ] && [ "${again:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# 143: it was stopped before it had begun.
+if [ "$again" ] && { [ "$code" -eq 75 ] || [ "$code" -eq 143 ]; }; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
 exit "$code"
