@@ -44,6 +44,17 @@ def limit_blas() -> None:
     _controller().limit(limits=1, user_api="blas")
 
 
+def blas_kernels() -> str:
+    """Name the kinds of processor for which the BLAS libraries chose their kernels.
+
+    OpenBLAS has kernels of its own for each generation of processors, and they round differently.
+    """
+    import scipy.linalg  # noqa: F401 - its BLAS is another than NumPy's
+
+    libraries = _controller().select(user_api="blas").info()
+    return ", ".join(sorted({str(library.get("architecture")) for library in libraries}))
+
+
 @lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()

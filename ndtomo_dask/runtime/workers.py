@@ -103,6 +103,12 @@ def _tell(facts: Facts, expected: Facts, allowed: int) -> None:
     for name in HELPFUL:
         if expected[name] and not facts[name]:
             _log.warning("worker %s has no %s, so it reads slower.", worker, name)
+    if facts["blas"] != expected["blas"]:
+        _log.warning(
+            "worker %s multiplies matrices as on %s, this process as on %s: components may differ "
+            "in their last digits. For equal ones set OPENBLAS_CORETYPE=Haswell everywhere.",
+            worker, facts["blas"], expected["blas"],
+        )  # fmt: skip
 
 
 def fault(facts: Facts, expected: Facts, worker: str, allowed: int = 0) -> str | None:
@@ -147,10 +153,17 @@ def gatherer(names: list[str]) -> Callable[..., Facts]:
                 facts[name] = version(name)
             except PackageNotFoundError:
                 facts[name] = None
+        facts["blas"] = None
         if find_spec("ndtomo_dask") is None:
             facts["ndtomo-dask"] = None
         elif facts["ndtomo-dask"] is None:
             facts["ndtomo-dask"] = "0+source"
+        try:
+            from ndtomo_dask.kernels.threads import blas_kernels
+
+            facts["blas"] = blas_kernels()
+        except ImportError:  # of another version, or none: said by another fact
+            pass
         if dask_worker is not None:
             from distributed.system import MEMORY_LIMIT
 

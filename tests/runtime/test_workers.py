@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 import ndtomo_dask
 from ndtomo_dask.apply import allowed_memory
 from ndtomo_dask.errors import OptionError, PlanError
+from ndtomo_dask.kernels.threads import blas_kernels
 from ndtomo_dask.machine import task_mem
 from ndtomo_dask.runtime import connect, describe
 from ndtomo_dask.schema import package_version
@@ -102,6 +103,15 @@ def test_slower_reading_is_only_mentioned(scheduler, tmp_path, caplog):
     with worker(scheduler, tmp_path), connect(scheduler) as client:
         assert client.submit(sum, [1, 2]).result() == 3
     assert "has no zarrs, so it reads slower" in caplog.text
+
+
+def test_a_worker_that_rounds_otherwise_is_mentioned(scheduler, tmp_path, caplog, monkeypatch):
+    other = "Nehalem" if "Haswell" in blas_kernels() else "Haswell"
+    monkeypatch.setenv("OPENBLAS_CORETYPE", other)
+    with worker(scheduler, tmp_path), connect(scheduler) as client:
+        if client.submit(blas_kernels).result() == blas_kernels():
+            pytest.skip("this BLAS has one kind of kernels only")
+    assert f"multiplies matrices as on {other}" in caplog.text
 
 
 def test_workers_too_small_for_the_plan_are_refused(scheduler, tmp_path):
