@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from dask._expr import LLGExpr
 
 from ndtomo_dask.errors import BlockError, ClusterError, NdtomoError, Stopped
 from ndtomo_dask.graphs import Batch
@@ -91,10 +94,10 @@ def compute_on(
 
 
 def _submit(client: "Client", batch: Batch) -> "list[Future]":
-    futures = client.get(
-        batch.tasks(), list(batch.keys), sync=False, retries=RETRIES, fifo_timeout="0s"
-    )
-    return list(futures)
+    # With a token of its own: Dask would work one out from everything that the tasks hold.
+    tasks = LLGExpr(batch.tasks(), _determ_token=uuid4().hex)
+    keys = list(batch.keys)
+    return list(client.get(tasks, keys, sync=False, retries=RETRIES, fifo_timeout="0s"))
 
 
 def _failures(flight: _Flight) -> dict[int, BaseException]:

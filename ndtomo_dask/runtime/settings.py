@@ -22,6 +22,9 @@ DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 10,
     # A worker whose nanny starts it again is back within a minute; only then is its job replaced.
     "distributed.deploy.lost-worker-timeout": "60s",
+    # Logs for debugging keep the last messages, and one may name a whole batch of blocks: the
+    # default of 1000 messages grows to hundreds of megabytes.
+    "distributed.admin.low-level-log-length": 100,
 }
 """Patience with a busy file system, and with workers that come and go."""
 ALLOCATOR = {
