@@ -1,6 +1,7 @@
 """The command line: ``ndtomo-dask COMMAND``, the same verbs under the same names."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from ndtomo_dask.schema import package_version
 from ndtomo_dask.synthetic import simulate_scan
 
 EXIT_DAMAGED, EXIT_USER_ERROR = 1, 2
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -47,6 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return runtime.EXIT_STOPPED if isinstance(error, Stopped) else EXIT_USER_ERROR
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = error.filename or "the output"
+        print(
+            f"ndtomo-dask: {where} cannot be written: {error.strerror}. Free space there, and run "
+            f"again; what was begun is finished with --resume.",
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
     return 0
 
 

@@ -47,9 +47,19 @@ def remove_damaged(store: Path) -> None:
     An estimate goes as a whole, and so does a variable whose metadata are damaged. The metadata of
     the store itself stay: without them nothing tells what made it.
     """
+    _remove_begun(store)
     for file in set(_broken(store)):
         _remove(store, file)
     remove_recorded(store)
+
+
+def _remove_begun(store: Path) -> None:
+    """Remove folders of arrays of which not even the metadata are there."""
+    for group in [folder for folder, kind in nodes(store) if kind == "group"]:
+        for folder in _folders(group):
+            files = (path for path in folder.rglob("*") if path.is_file())
+            if all(path.suffix == ".partial" for path in files):
+                shutil.rmtree(folder)
 
 
 def remove_recorded(store: Path) -> None:

@@ -139,6 +139,7 @@ def _prepare(
         remove_recorded(path)
     digests = {name: digest(array, ds) for name, array in ds.data_vars.items()}
     fresh = _fresh_variables(digests, target, resume=resume, overwrite=overwrite)
+    _remove_half_axes(ds, target)
     _check_axes(ds, target)
     _check_blocks(blocked.drop_vars(fresh), target)
     _remove_replaced(ds[fresh], target)
@@ -170,7 +171,7 @@ def _fresh_variables(
     fresh = []
     for name, wanted in digests.items():
         path = target / str(name)
-        if overwrite or not is_store(path):
+        if overwrite or not is_store(path) or (resume and _is_hollow(path)):
             fresh.append(name)
         elif not resume:
             raise StoreError(
@@ -185,11 +186,24 @@ def _fresh_variables(
     return fresh
 
 
+def _is_hollow(path: Path) -> bool:
+    """Tell whether a run was killed between creating an array and saying what it is made from."""
+    return DIGEST not in zarr.open_array(path, mode="r").attrs and not (path / "c").exists()
+
+
+def _remove_half_axes(ds: xr.Dataset, target: Path) -> None:
+    """Remove the axes that a killed run has begun: their values are written last."""
+    for name, axis in ds.coords.items():
+        path = target / str(name)
+        if is_store(path) and not ShardFiles(path).is_complete((0,) * axis.ndim):
+            shutil.rmtree(path)
+
+
 def _check_axes(ds: xr.Dataset, target: Path) -> None:
-    """Refuse to mix variables of different axes in one store; a half-written axis is ignored."""
+    """Refuse to mix variables of different axes in one store."""
     for name, coordinate in ds.coords.items():
         path = target / str(name)
-        if not is_store(path) or not ShardFiles(path).is_complete((0,) * coordinate.ndim):
+        if not is_store(path):
             continue
         stored = zarr.open_array(path, mode="r")[...]
         if not np.array_equal(np.asarray(stored), coordinate.values):
