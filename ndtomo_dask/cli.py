@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import xarray as xr
 from ndtomo_dask import plan, runtime
 from ndtomo_dask.demo import run_demo
 from ndtomo_dask.errors import NdtomoError, OptionError, Stopped
+from ndtomo_dask.follow import Following
 from ndtomo_dask.io import convert, export, open_scan, save
 from ndtomo_dask.io.blocks import Share
 from ndtomo_dask.io.verify import verify_store
@@ -124,11 +126,12 @@ def _add_plan(commands: "Commands") -> None:
     parser.add_argument("input", nargs="?", help="scan to plan for, instead of the recipe's input")
     parser.set_defaults(output=None)
     parser.add_argument("--allowed-mem", help="bytes one task may hold, such as 2GB")
+    parser.add_argument("--follow", action="store_true", help="the scan is still being written")
     parser.set_defaults(command=_plan)
 
 
 def _plan(options: argparse.Namespace) -> None:
-    recipe = _recipe(options)
+    recipe = replace(_recipe(options), follow=options.follow)
     print(plan.table(plan_recipe(recipe, allowed_mem=options.allowed_mem)))
 
 
@@ -145,17 +148,55 @@ def _add_run(commands: "Commands") -> None:
     parser.add_argument(
         "--share", metavar="I/N", help="one of N runs at once: do the I-th part, then help others"
     )
+    _add_follow(parser)
     parser.add_argument("--report", type=Path, help="write a report here, such as report.html")
     parser.set_defaults(command=_run)
 
 
+def _add_follow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="the scan is still being written: do each slice when it is complete",
+    )
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=Following.settle,
+        metavar="SECONDS",
+        help="with --follow: without a change, until a scan that is all there counts as ended "
+        f"(default {Following.settle:g})",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=Following.patience,
+        metavar="SECONDS",
+        help="with --follow: without a change, until the scan is given up (default "
+        f"{Following.patience:g})",
+    )
+
+
+def _following(options: argparse.Namespace) -> Following | None:
+    if not options.follow:
+        return None
+    return Following(options.settle, options.patience, runtime.WaitingLine())
+
+
 def _run(options: argparse.Namespace) -> None:
-    recipe = _recipe(options)
+    recipe = replace(_recipe(options), follow=options.follow)
+    following = _following(options)
     share = None if options.share is None else Share.parse(options.share)
     where = options.cluster or recipe.cluster
     with runtime.connect(where, least_memory=least_memory(recipe)), runtime.progress():
         print(plan.table(plan_recipe(recipe)))
-        result = run_recipe(recipe, resume=options.resume, overwrite=options.overwrite, share=share)
+        result = run_recipe(
+            recipe,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            share=share,
+            following=following,
+        )
     if options.report is not None and (share is None or share.number == 1):
         write_report(recipe.output, options.report)
     print(f"{recipe.output} holds {', '.join(map(str, result.data_vars))}")

@@ -42,7 +42,7 @@ class ClusterError(NdtomoError, ConnectionError):
 
 
 class Stopped(NdtomoError):
-    """The run was told to stop, by a signal of the batch system or of the user."""
+    """The run was told to stop, by a signal or by the user, or gave up waiting for its input."""
 
 
 class RecipeError(NdtomoError, ValueError):

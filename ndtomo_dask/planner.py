@@ -48,7 +48,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
     SchemaError, OptionError
         A step has an option that does not suit the data, such as a window outside the axis.
     """
-    ds = open_scan(**recipe.input)
+    ds = open_scan(**recipe.source)
     rehearse(recipe, ds)
     return _plans(recipe, ds, allowed_memory(allowed_mem))
 
@@ -61,7 +61,7 @@ def least_memory(recipe: Recipe) -> int:
     PlanError
         A step needs more than any machine has.
     """
-    ds = open_scan(**recipe.input)
+    ds = open_scan(**recipe.source)
     rehearse(recipe, ds)
 
     def fits(megabytes: int) -> bool:

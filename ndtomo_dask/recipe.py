@@ -100,6 +100,13 @@ class Recipe:
     save: tuple[str, ...]
     """Variables to keep; empty means all that the steps make."""
     cluster: str = "local"
+    follow: bool = False
+    """Whether the input is still being written; does not change the result."""
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Options of `open_scan`."""
+        return {**self.input, "follow": True} if self.follow else dict(self.input)
 
     def with_paths(
         self,
@@ -182,6 +189,7 @@ def _source(given: Any, name: str) -> dict[str, Any]:
     if not isinstance(source, dict) or not isinstance(source.get("path"), str):
         raise RecipeError(f"{name} needs input: {{path: scan.h5}}, not {given!r}.")
     known = [*[*inspect.signature(open_scan).parameters][:-1], *MAP_KEYS]
+    known.remove("follow")
     for option in source:
         if option not in known:
             raise RecipeError(

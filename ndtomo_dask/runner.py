@@ -5,14 +5,23 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from ndtomo_dask.errors import OptionError, StoreError
+from ndtomo_dask.follow import (
+    Following,
+    check_followed,
+    first_slice,
+    found_in,
+    passes,
+    waits_for_all,
+)
 from ndtomo_dask.io.blocks import Share
+from ndtomo_dask.io.growing import Slices
 from ndtomo_dask.io.lock import locked, waiting_lock
 from ndtomo_dask.io.repair import FOUND_GROUP, remove_damaged
 from ndtomo_dask.io.scan import by_projection, open_scan
@@ -23,6 +32,7 @@ from ndtomo_dask.io.store import (
     save,
     store_attributes,
 )
+from ndtomo_dask.io.swmr import FOLLOWED
 from ndtomo_dask.plan import MB
 from ndtomo_dask.planner import plan_recipe
 from ndtomo_dask.recipe import Recipe, Step
@@ -41,6 +51,8 @@ class Run:
     ds: xr.Dataset
     share: Share | None = None
     """Which part of the blocks is this process's; None for all."""
+    slices: Slices | None = None
+    """What is there of a scan that is followed; None for all."""
     found: dict[str, xr.Dataset] = field(default_factory=dict)
     """The last result that holds each variable which a verb may apply."""
     pending: set[str] = field(default_factory=set)
@@ -56,15 +68,21 @@ class Run:
 
 
 def run_recipe(
-    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, share: Share | None = None
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    share: Share | None = None,
+    following: Following | None = None,
 ) -> xr.Dataset:
     """Run a recipe to its end, and return the stored result, lazily, in whole spectra.
 
     With ``resume`` an interrupted run goes on: estimates that were found and blocks that were
     written are kept. With a ``share`` several processes run the same recipe on one store: each
     does its share of the blocks of a stage, then helps with what is left of the others'; one finds
-    an estimate while the others wait. Beside the store, ``….run.json`` records what each stage
-    took.
+    an estimate while the others wait. With ``following`` the input is a scan that is still being
+    written: each slice is done when it is complete. Beside the store, ``….run.json`` records what
+    each stage took.
 
     Raises
     ------
@@ -73,16 +91,24 @@ def run_recipe(
     StoreError
         The output exists (and neither ``resume`` nor ``overwrite`` is given), ``resume`` is asked
         for and it was made by another recipe or from other input, or another run writes to it.
+    Stopped
+        The scan that is followed has not changed for too long.
     """
-    source = open_scan(**recipe.input)
+    recipe = replace(recipe, follow=following is not None)
+    source = open_scan(**recipe.source)
     about = {DIGEST: recipe.digest, "recipe": recipe.text, SOURCE: source.attrs.get(SOURCE, "")}
+    if following is not None:
+        check_followed(recipe, source)
     plans = plan_recipe(recipe)
     if share is not None and overwrite:
         raise OptionError(f"share {share} would delete what others do: leave overwrite out.")
     with locked(recipe.output, None if share is None else str(share)):
         _begin(recipe.output, about, resume=resume, overwrite=overwrite, share=share)
         run = Run(recipe, source.assign_attrs(about), share)
-        _take_all(run)
+        if following is None:
+            _take_all(run)
+        else:
+            _follow(run, following)
 
     record = _beside(recipe.output, "run.json" if share is None else f"run.{share.number}.json")
     content = {"recipe": recipe.text, "plan": [made.row() for made in plans], "stages": run.timings}
@@ -109,10 +135,21 @@ def _beside(output: Path, suffix: str) -> Path:
     return output.with_suffix(f".{suffix}")
 
 
+def _follow(run: Run, following: Following) -> None:
+    """Do the steps again and again, each time on the slices that have become complete."""
+    for slices in passes(run.ds, following):
+        _take_all(Run(run.recipe, run.ds, run.share, slices, timings=run.timings))
+
+
 def _take_all(run: Run) -> None:
     """Do the steps, then store what is to be kept and is not stored yet."""
     for number, step in enumerate(run.recipe.steps):
         start = time.monotonic()
+        if run.slices is not None and not run.slices.at_last and waits_for_all(step):
+            needs = step.definition.needs or ("sinogram", "")
+            _store(run, run.pending & {needs[0], *run.recipe.save})
+            _note(run, "save", start)
+            return
         _take(run, number, step)
         _note(run, step.verb, start)
     start = time.monotonic()
@@ -132,6 +169,11 @@ def _check_output(output: Path, about: Mapping[str, str], *, resume: bool, overw
             f"again, or another output."
         )
     made = store_attributes(output)
+    if str(made.get(SOURCE, "")).endswith(FOLLOWED) and not about[SOURCE].endswith(FOLLOWED):
+        raise StoreError(
+            f"{output} was made of a scan that was followed. Pass --follow --resume to finish it, "
+            f"--overwrite to start again, or another output."
+        )
     for key, what in ((DIGEST, "by another recipe"), (SOURCE, "from other input")):
         if (made or not _is_begun(output)) and made.get(key) != about[key]:
             raise StoreError(
@@ -179,7 +221,7 @@ def _find(run: Run, number: int, step: Step) -> xr.Dataset:
     kept = run.store / FOUND_GROUP / f"{number:02d}_{step.verb}"
     with nullcontext() if run.share is None else waiting_lock(_beside(run.store, kept.name)):
         if not is_store(kept):
-            result = step.definition.function(run.ds, **step.options)
+            result = _found(run, step)
             unfinished = kept.with_name(f"{kept.name}.partial")
             shutil.rmtree(unfinished, ignore_errors=True)
             save(result, unfinished)
@@ -188,6 +230,13 @@ def _find(run: Run, number: int, step: Step) -> xr.Dataset:
     # A large estimate, such as the air of many slices, is read by the blocks that need it: carried
     # in memory, it would travel with the graph.
     return found if found.nbytes > LARGE_ESTIMATE else found.load()
+
+
+def _found(run: Run, step: Step) -> xr.Dataset:
+    if run.slices is None or waits_for_all(step):
+        return step.definition.function(run.ds, **step.options)
+    result = step.definition.function(first_slice(run.ds, run.slices), **step.options)
+    return result.assign_attrs(found_in(run.slices))
 
 
 def _bring(run: Run, variable: str, layout: str) -> None:
@@ -214,7 +263,8 @@ def _store(run: Run, names: set[str]) -> None:
     beside = small - run.pending - run.stored
     others = set(run.ds.data_vars) - names - beside
     # Dropping the others, not selecting these, keeps the geometry, whose dimensions may be gone.
-    save(_in_shards(run.ds.drop_vars(others)), run.store, resume=True, share=run.share)
+    wanted = _in_shards(run.ds.drop_vars(others))
+    save(wanted, run.store, resume=True, share=run.share, slices=run.slices)
     run.pending -= names
     run.stored |= names | beside
     _reopen(run, "spectra" if "volume" in run.stored else "images")
@@ -234,4 +284,10 @@ def _reopen(run: Run, layout: str) -> None:
 
 
 def _note(run: Run, stage: str, start: float) -> None:
-    run.timings.append({"stage": stage, "seconds": round(time.monotonic() - start, 3)})
+    """Record what a stage took; of a scan that is followed, in all passes together."""
+    took = time.monotonic() - start
+    known = next((entry for entry in run.timings if entry["stage"] == stage), None)
+    if known is None or run.slices is None:
+        run.timings.append({"stage": stage, "seconds": round(took, 3)})
+    else:
+        known["seconds"] = round(known["seconds"] + took, 3)

@@ -19,6 +19,7 @@ from ndtomo_dask.apply import block_of, compute
 from ndtomo_dask.errors import BlockError, OptionError
 from ndtomo_dask.graphs import block_keys, in_batches
 from ndtomo_dask.io.arrays import open_for_writing
+from ndtomo_dask.io.growing import Slices
 from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.schema import LEADING
 
@@ -100,16 +101,21 @@ def missing(blocks: Iterable[Block], target: Path) -> list[Block]:
 
 
 def write_blocks(
-    arrays: Mapping[str, xr.DataArray], target: Path, *, share: Share | None = None
+    arrays: Mapping[str, xr.DataArray],
+    target: Path,
+    *,
+    share: Share | None = None,
+    slices: Slices | None = None,
 ) -> None:
     """Compute and write the blocks that are missing, slice by slice.
 
     With a ``share`` those of it come first; then the others' are helped with, as long as any is
-    missing: so all are there at the end, whichever of the processes are late or dead.
+    missing: so all are there at the end, whichever of the processes are late or dead. With
+    ``slices`` only blocks of these are taken: those of a scan that are there.
     """
     if not arrays:
         return
-    blocks = in_order(arrays)
+    blocks = in_order(arrays) if slices is None else _in_slices(in_order(arrays), arrays, slices)
     written = {name: _written(array, target) for name, array in arrays.items()}
     if share is None:
         _write(missing(blocks, target), arrays, written)
@@ -118,6 +124,13 @@ def write_blocks(
     theirs = list(share.others(blocks))
     for first in range(0, len(theirs), _HELP):
         _write(missing(theirs[first : first + _HELP], target), arrays, written)
+
+
+def _in_slices(
+    blocks: Iterable[Block], arrays: Mapping[str, xr.DataArray], slices: Slices
+) -> list[Block]:
+    choosers = {name: slices.chooser(array) for name, array in arrays.items()}
+    return [block for block in blocks if choosers[block.variable](block.place)]
 
 
 def _write(

@@ -16,6 +16,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Canonical order of the dimensions of each kind of data."""
 
+GROWS = -1
+"""Length of an axis that grows, in the shape of an array that is being written: any will do."""
+
 _FIRST = {
     "sinogram": (ANGLE, TRANSLATION, CHANNEL, Z, TIME),
     "volume": (Y, X, CHANNEL, Z, TIME),
@@ -146,7 +149,7 @@ def _fits(
     lengths: Mapping[str, int],
 ) -> bool:
     return all(
-        word in (None, dim) and lengths.get(dim, size) == size
+        word in (None, dim) and (size == GROWS or lengths.get(dim, size) == size)
         for dim, size, word in zip(order, shape, words, strict=False)
     )
 

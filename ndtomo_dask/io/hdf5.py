@@ -1,6 +1,6 @@
 """HDF5 datasets as lazy Dask arrays, in blocks that follow the file's own chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -59,14 +59,18 @@ class HDF5Array:
         return (type(self).__name__, self.path, self.dataset, stat.st_size, stat.st_mtime_ns)
 
 
-def lazy(array: HDF5Array, *, block_bytes: int = BLOCK_BYTES) -> da.Array:
+def lazy(
+    array: HDF5Array, *, block_bytes: int = BLOCK_BYTES, single: Collection[int] = ()
+) -> da.Array:
     """Return the dataset as a Dask array that reads one block per task.
 
     A block is a whole number of the file's chunks, so that a compressed chunk is decompressed once.
-    An array of at most ``block_bytes``, counted as float32 or wider, is one block.
+    An array of at most ``block_bytes``, counted as float32 or wider, is one block. Along the axes
+    that are ``single`` a block has one entry.
     """
     itemsize = max(array.dtype.itemsize, np.dtype(np.float32).itemsize)
-    blocks = block_shape(array.shape, itemsize, array.chunks, block_bytes)
+    shape = tuple(1 if axis in single else size for axis, size in enumerate(array.shape))
+    blocks = block_shape(shape, itemsize, array.chunks, block_bytes)
     leaf = PurePosixPath(array.dataset).name
     return da.from_array(
         array,
@@ -137,6 +141,11 @@ def _unreadable(path: Path, reason: str) -> str:
         return f"{path} is truncated at {size} bytes: its end is missing. Copy it again, whole."
     if "signature not found" in reason:
         return f"{path} ({size} bytes) is not an HDF5 file, whatever its suffix says."
+    if "open for write" in reason:
+        return (
+            f"{path} is open for writing in another program. Follow it: ndtomo-dask run --follow. "
+            f"If that program has died, clear its mark: h5clear -s {path.name}."
+        )
     if "lock" in reason:
         return (
             f"{path} is open for writing in another program. Close it there, or set "

@@ -1,7 +1,7 @@
 """NeXus and other HDF5 scans: by an explicit map of names to datasets, or by following NXdata."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dask.array as da
@@ -21,15 +21,19 @@ from ndtomo_dask.io.dimensions import (
     settle,
     subset,
 )
+from ndtomo_dask.io.growing import WATCHED, GrowingDataset, final_shape, limits_of, present_shape
 from ndtomo_dask.io.hdf5 import BLOCK_BYTES, HDF5Array, describe, find_dataset, lazy, open_file
-from ndtomo_dask.io.nxdata import attribute_text, axis_words, find_default, siblings
-from ndtomo_dask.schema import ANGLE, CHANNEL, COORDINATES, TIME, VARIABLES
+from ndtomo_dask.io.nxdata import attribute_text, axis_words, default_of, find_default, siblings
+from ndtomo_dask.io.swmr import describe_growing, read_whole, refuse_untellable
+from ndtomo_dask.schema import ANGLE, CHANNEL, COORDINATES, LEADING, TIME, VARIABLES
 
-__all__ = ["find_default", "open_mapped"]
+__all__ = ["find_default", "open_followed", "open_mapped"]
 
 FIELDS = ("flat", "dark")
 """Images without sample or beam; their frames are averaged."""
 COMPANIONS = ("monitor", "mask", "sinogram_variance", "projection_shift", "rotation_center")
+MEASURED_BESIDE = ("monitor", "sinogram_variance")
+"""Companions that grow with the scan, so that a scan which is followed goes without."""
 SCALARS = ("wavelength", "beam_energy")
 AXES = tuple(name for name in COORDINATES if name != CHANNEL)
 KEYS = (*KINDS, *AXES, *FIELDS, *COMPANIONS, *SCALARS)
@@ -41,6 +45,8 @@ class _Axis:
 
     name: str
     values: np.ndarray
+    grows: bool = False
+    """Whether its dataset can get longer."""
 
     @property
     def dimension(self) -> str:
@@ -86,25 +92,94 @@ def open_mapped(
     StoreError
         The file or a dataset is missing or unreadable.
     """
-    kind = _kind(mapping)
-    units = _checked_units(units)
     with open_file(path) as file:
-        array = describe(file, str(mapping[kind]))
-        mapping = siblings(file, array.dataset, kind) | dict(mapping)
-        found = [_read_axis(file, mapping[name], name, units) for name in AXES if name in mapping]
+        return _open(file, mapping, dims=dims, units=units, block_bytes=block_bytes)
+
+
+def open_followed(
+    path: str | Path,
+    mapping: Mapping[str, str | float] | None,
+    *,
+    expect: Mapping[str, int],
+    dims: Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> xr.Dataset:
+    """Open a scan that is being written as it will be at its end, a slice per block.
+
+    The number of entries that there will be is taken from ``expect``, from the length of the axes,
+    or from the limit of the dataset's growth. Without a map the file's default NXdata is followed.
+    Monitors and variances, which grow with the scan, are left out.
+    """
+
+    def read(file: h5py.File) -> xr.Dataset:
+        known = mapping or default_of(file)
+        if known is None:
+            raise SchemaError(
+                f"{path} does not say which dataset is the scan. Name it in the recipe: "
+                f"input: {{path: ..., sinogram: entry/data/data, angle: entry/data/theta}}."
+            )
+        known = {name: place for name, place in known.items() if name not in MEASURED_BESIDE}
+        return _open(file, known, dims=dims, units=units, block_bytes=block_bytes, expect=expect)
+
+    return read_whole(path, read)
+
+
+def _open(
+    file: h5py.File,
+    mapping: Mapping[str, str | float],
+    *,
+    dims: Sequence[str] | None,
+    units: Mapping[str, str] | None,
+    block_bytes: int,
+    expect: Mapping[str, int] | None = None,
+) -> xr.Dataset:
+    kind, units, follow = _kind(mapping), _checked_units(units), expect is not None
+    array = describe(file, str(mapping[kind]))
+    beside = siblings(file, array.dataset, kind, fitting=not follow)
+    mapping = beside | dict(mapping)
+    found = [_read_axis(file, mapping[name], name, units) for name in AXES if name in mapping]
+    if expect is not None:
+        found = [axis for axis in found if not (axis.grows and axis.dimension in LEADING)]
+        array, order = _final(file, array, kind, dims, found, expect)
+    else:
         order = _dimensions(file, array, kind, dims, found)
-        sizes = dict(zip(order, array.shape, strict=True))
-        _check_core(array, kind, sizes)
-        companions = {
-            name: _companion(file, str(mapping[name]), name, sizes, block_bytes)
-            for name in (*FIELDS, *COMPANIONS)
-            if name in mapping
-        }
-        scalars = _wavelength(file, mapping, units)
-        attrs = _file_attrs(file, array)
-        main = _labelled(kind, as_float(lazy(array, block_bytes=block_bytes)), order)
-    ds = xr.Dataset({kind: main, **companions}, attrs=attrs).assign_coords(scalars)
-    return derive_axes(ds.assign_coords(_coordinates(found, ds)))
+    sizes = dict(zip(order, array.shape, strict=True))
+    _check_core(array, kind, sizes)
+    companions = {
+        name: _companion(file, str(mapping[name]), name, sizes, block_bytes, follow=follow)
+        for name in (*FIELDS, *COMPANIONS)
+        if name in mapping
+    }
+    scalars = _wavelength(file, mapping, units)
+    single = [axis for axis, dim in enumerate(order) if dim in LEADING] if follow else []
+    values = as_float(lazy(array, block_bytes=block_bytes, single=single))
+    main = _labelled(kind, values, order)
+    ds = xr.Dataset({kind: main, **companions}, attrs=_file_attrs(file, array))
+    ds = derive_axes(ds.assign_coords(scalars).assign_coords(_coordinates(found, ds)))
+    if follow:
+        ds.encoding[WATCHED] = GrowingDataset(array.path, array, order)
+    return ds
+
+
+def _final(
+    file: h5py.File,
+    array: HDF5Array,
+    kind: str,
+    dims: Sequence[str] | None,
+    found: Sequence[_Axis],
+    expect: Mapping[str, int],
+) -> tuple[HDF5Array, tuple[str, ...]]:
+    """Return a dataset that is being written in the shape that it will have, and its dimensions."""
+    dataset = find_dataset(file, array.dataset)
+    fixed = [axis for axis in found if not axis.grows]
+    now = replace(array, shape=present_shape(dataset))
+    order = _dimensions(file, now, kind, dims, fixed, expect)
+    refuse_untellable(dataset, array, tuple(i for i, dim in enumerate(order) if dim in LEADING))
+    lengths = {axis.dimension: axis.values.size for axis in fixed if axis.dimension in order}
+    where = f"{array.path}:{array.dataset}"
+    shape = final_shape(dataset.shape, limits_of(dataset), order, {**lengths, **expect}, where)
+    return describe_growing(file, array.dataset, shape), order
 
 
 def _kind(mapping: Mapping[str, str | float]) -> str:
@@ -136,7 +211,7 @@ def _read_axis(file: h5py.File, place: str | float, name: str, units: Mapping[st
     values = line_of(np.asarray(dataset[()], dtype=np.float64), where=where)
     refuse_constant(name, values, where=where)
     unit = units.get(name) or attribute_text(dataset, "units")
-    return _Axis(name, in_unit(values, axis=name, given=unit))
+    return _Axis(name, in_unit(values, axis=name, given=unit), dataset.maxshape != dataset.shape)
 
 
 def _dimensions(
@@ -145,6 +220,7 @@ def _dimensions(
     kind: str,
     dims: Sequence[str] | None,
     found: Sequence[_Axis],
+    expect: Mapping[str, int] | None = None,
 ) -> tuple[str, ...]:
     if dims is not None:
         return explicit(dims, array.shape, kind, array.dataset)
@@ -157,7 +233,7 @@ def _dimensions(
     lengths |= {axis.dimension: axis.values.size for axis in found if axis.dimension in words}
     if len(array.shape) > len(known):
         raise SchemaError(f"{array.dataset} {array.shape} has more axes than a {kind}: {known}.")
-    return settle(array.shape, words, lengths, kind, array.dataset)
+    return settle(array.shape, words, lengths | dict(expect or {}), kind, array.dataset)
 
 
 def _check_core(array: HDF5Array, kind: str, sizes: Mapping[str, int]) -> None:
@@ -197,9 +273,15 @@ def variable_attrs(name: str) -> dict[str, str]:
 
 
 def _companion(
-    file: h5py.File, place: str, name: str, sizes: Mapping[str, int], block_bytes: int
+    file: h5py.File,
+    place: str,
+    name: str,
+    sizes: Mapping[str, int],
+    block_bytes: int,
+    *,
+    follow: bool,
 ) -> xr.DataArray:
-    array = describe(file, place)
+    array = describe_growing(file, place) if follow else describe(file, place)
     values = lazy(array, block_bytes=block_bytes)
     values = values != 0 if name == "mask" else as_float(values)
     declared = _declared(file, array, sizes)

@@ -139,12 +139,17 @@ def find_default(path: str | Path) -> dict[str, str | float] | None:
     number of dimensions. Without NXdata, a Data Exchange file (``/exchange/data``) is followed.
     """
     with open_file(path) as file:
-        for group in _candidates(file):
-            signal = _signal(group)
-            if signal is not None:
-                leaf = signal.name.rpartition("/")[2]
-                return None if leaf in set(VARIABLES) - set(KINDS) else _mapped(file, signal)
-        found = {key: place for key, place in EXCHANGE.items() if _is_numeric(file.get(place))}
+        return default_of(file)
+
+
+def default_of(file: h5py.File) -> dict[str, str | float] | None:
+    """Map the default plot of an open file, as `find_default` does."""
+    for group in _candidates(file):
+        signal = _signal(group)
+        if signal is not None:
+            leaf = signal.name.rpartition("/")[2]
+            return None if leaf in set(VARIABLES) - set(KINDS) else _mapped(file, signal)
+    found = {key: place for key, place in EXCHANGE.items() if _is_numeric(file.get(place))}
     return dict(found) if "sinogram" in found else None
 
 

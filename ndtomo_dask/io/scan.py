@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, sizes_of
 from ndtomo_dask.coordinates import derive_axes
-from ndtomo_dask.errors import OptionError, SchemaError, StoreError
+from ndtomo_dask.errors import OptionError, SchemaError, StoreError, nearest
+from ndtomo_dask.io.dimensions import KINDS
+from ndtomo_dask.io.growing import growing_store
 from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.ndtomo import is_ndtomo, open_ndtomo
-from ndtomo_dask.io.nexus import open_mapped
+from ndtomo_dask.io.nexus import open_followed, open_mapped
 from ndtomo_dask.io.nxdata import find_default
 from ndtomo_dask.io.store import is_store, save
 from ndtomo_dask.schema import record
@@ -29,6 +31,8 @@ def open_scan(
     units: Mapping[str, str] | None = None,
     kind: Literal["volume", "sinogram"] | None = None,
     allowed_mem: int | str | None = None,
+    follow: bool = False,
+    expect: Mapping[str, int] | None = None,
     **datasets: str | float,
 ) -> xr.Dataset:
     """Open a scan lazily: a Zarr store of ours, an nDTomo file, or any NeXus/HDF5 file.
@@ -51,6 +55,12 @@ def open_scan(
         Of an nDTomo file: ``"volume"`` or ``"sinogram"``, where it does not tell.
     allowed_mem
         Bytes one task may hold; decides the blocks.
+    follow
+        Open a NeXus/HDF5 file or a store that is still being written, as it will be at its end.
+        What is read of a file before it is there is waited for, a minute at most.
+    expect
+        How many entries a dimension will have, such as ``{"z": 30}``, where the scan has fewer as
+        yet; without ``follow``, a scan that has another number is refused.
     datasets
         Which dataset is what, by the names of the data model: ``sinogram="entry/data/data"``,
         ``angle="entry/data/theta"``, ``translation=…``, ``tth=…``, ``monitor=…``, ``flat=…``,
@@ -65,20 +75,53 @@ def open_scan(
         An axis has another length than the data, or is not monotonic, or there are no angles.
     """
     path = Path(path)
+    _check_expected(expect)
     block_bytes = min(plan.LARGEST_BLOCK, max(plan.MB, allowed_memory(allowed_mem) // 4))
     if path.is_dir():
         if datasets:
             raise OptionError(
                 f"{path} is a store, whose variables have names: leave out {[*datasets]}."
             )
-        return open_store(path, layout=layout or "images", group=group, allowed_mem=allowed_mem)
-    if datasets:
+        ds = open_store(path, layout=layout or "images", group=group, allowed_mem=allowed_mem)
+        ds = growing_store(ds, path if group is None else path / group) if follow else ds
+        return _as_expected(ds, expect, path)
+    if follow:
+        ds = open_followed(path, datasets or None, expect=expect or {}, dims=dims, units=units,
+                           block_bytes=block_bytes)  # fmt: skip
+    elif datasets:
         ds = open_mapped(path, datasets, dims=dims, units=units, block_bytes=block_bytes)
     elif path.suffix in TEXT_SUFFIXES or is_ndtomo(path):
         ds = open_ndtomo(path, kind=kind, block_bytes=block_bytes)
     else:
         ds = open_mapped(path, _default(path), dims=dims, units=units, block_bytes=block_bytes)
-    return record(derive_axes(ds), "open_scan", path=path.name, **datasets)
+    ds = record(derive_axes(ds), "open_scan", path=path.name, **datasets)
+    return _as_expected(ds, expect, path)
+
+
+def _check_expected(expect: Any) -> None:
+    known = {dim for dims in KINDS.values() for dim in dims}
+    if not isinstance(expect, Mapping | None):
+        raise OptionError(f"expect is written {{z: 30}}, not {expect!r}.")
+    for dim, wanted in (expect or {}).items():
+        if dim not in known:
+            raise OptionError(f"expect has {dim!r}. {nearest(str(dim), known)}")
+        if not isinstance(wanted, int) or wanted < 1:
+            raise OptionError(f"expect has {dim}: {wanted!r}, not a number of entries.")
+
+
+def _as_expected(ds: xr.Dataset, expect: Mapping[str, int] | None, path: Path) -> xr.Dataset:
+    """Refuse a scan that is not as long as it should be."""
+    for dim, wanted in (expect or {}).items():
+        if dim not in ds.dims:
+            raise SchemaError(
+                f"expect has {dim!r}, which {path} does not have. {nearest(dim, map(str, ds.dims))}"
+            )
+        if ds.sizes[dim] != wanted:
+            raise SchemaError(
+                f"{path} has {ds.sizes[dim]} entries along {dim!r}, but {wanted} are expected. If "
+                f"it is still being written, follow it: ndtomo-dask run --follow."
+            )
+    return ds
 
 
 def _default(path: Path) -> Mapping[str, str | float]:

@@ -22,6 +22,7 @@ from ndtomo_dask import plan
 from ndtomo_dask.apply import block_of, is_lazy, sizes_of
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.blocks import Share, write_blocks, write_here
+from ndtomo_dask.io.growing import Slices
 from ndtomo_dask.io.layout import reads
 from ndtomo_dask.io.lock import waiting_lock
 from ndtomo_dask.io.repair import FOUND_GROUP, remove_recorded
@@ -74,6 +75,7 @@ def save(
     overwrite: bool = False,
     group: str | None = None,
     share: Share | None = None,
+    slices: Slices | None = None,
 ) -> None:
     """Compute a dataset block by block and write it to a Zarr store.
 
@@ -96,6 +98,8 @@ def save(
     share
         Of several processes that save the same dataset: which one this is. It does its share of
         the blocks first, then what is left of the others', and implies ``resume``.
+    slices
+        Of a scan that is still being written: which of its slices to save now.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def save(
     blocked = ds.assign({name: _in_blocks(array) for name, array in ds.data_vars.items()})
     if share is None:
         _prepare(ds, blocked, Path(path), group, resume=resume, overwrite=overwrite)
-        for name in ds.data_vars:
+        for name in ds.data_vars if slices is None or slices.at_first else ():
             clear_partial_writes(target / str(name))
     else:
         with waiting_lock(Path(path).with_suffix(".save")):
@@ -121,7 +125,7 @@ def save(
         if not is_lazy(array):
             write_here(array.values, blocked[name], target)
     lazy = {str(name): blocked[name] for name in ds if is_lazy(ds[name])}
-    write_blocks(lazy, target, share=share)
+    write_blocks(lazy, target, share=share, slices=slices)
 
 
 def _prepare(
