@@ -181,19 +181,20 @@ def terminated(bench: Bench, *, group: bool = False) -> Outcome:
     with bench.work(f"terminated{'_group' * group}") as work:
         command = work.run()
         work.wait_for_blocks(command, "volume", 2)
+        stored, start = len(work.blocks()), time.monotonic()
         command.send(signal.SIGTERM, group=group)
-        start = time.monotonic()
         _wait_for_end(command, GRACE)
         expect(not command.runs, f"it had not ended {GRACE:.0f} s later", command.text())
         waited = time.monotonic() - start
         command.refuse(75, "--resume")
         expect(not work.partial(), f"half a block is left: {work.partial()}")
         before = work.blocks()
+        expect(len(before) > stored, "no block that was at work was ended", command.text())
         work.run("--resume").succeed()
         whom = "all processes at once" if group else "the command"
         return finished(
             work, f"SIGTERM to {whom}, SIGKILL {GRACE:.0f} s later",
-            f"code 75 after {waited:.0f} s, no half block; {work.kept(before)}",
+            f"code 75 after {waited:.0f} s, blocks at work are ended; {work.kept(before)}",
         )  # fmt: skip
 
 

@@ -36,3 +36,13 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def await_nanny() -> None:
+    """Let a worker end its block when a batch system signals all processes of a job at once.
+
+    Its nanny has heard the signal too, and ends it; one that has a handler of its own keeps it.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

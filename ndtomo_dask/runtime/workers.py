@@ -186,9 +186,12 @@ def gatekeeper(expected: Facts, allowed: int) -> Any:
             try:
                 if facts["ndtomo-dask"] != expected["ndtomo-dask"]:
                     raise ImportError
+                from ndtomo_dask.runtime.stopping import await_nanny
                 from ndtomo_dask.runtime.workers import let_in
 
                 fits = let_in(facts, expected, allowed)
+                if worker.nanny:
+                    await_nanny()
             except Exception:  # whatever is wrong with it, it must not work
                 fits = False
             worker.log_event(topic, facts)
