@@ -9,13 +9,14 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.array.core import slices_from_chunks
 from dask.highlevelgraph import HighLevelGraph
 
 from ndtomo_dask import plan
@@ -309,14 +310,25 @@ def compute_arrays(arrays: Sequence[xr.DataArray], description: str) -> list[xr.
     result = list(arrays)
     if not lazy:
         return result
-    whole = [arrays[index].data.rechunk(-1) for index in lazy]
-    keys = [(data.name, *(0,) * data.ndim) for data in whole]
-    layers = HighLevelGraph.merge(*(data.dask for data in whole))
-    (loaded,) = compute(in_batches(layers, [keys], wanted=True), len(keys), description)
+    loaded = _fetched([arrays[index].data for index in lazy], description)
     for index, data in zip(lazy, loaded, strict=True):
         # Where the data have blocks, scalar coordinates are lazy too.
-        result[index] = arrays[index].copy(data=np.asarray(data)).compute()
+        result[index] = arrays[index].copy(data=data).compute()
     return result
+
+
+def _fetched(arrays: Sequence[da.Array], description: str) -> list[np.ndarray]:
+    """Fetch all blocks, and join them here: no worker holds more than its blocks."""
+    whole = [np.empty(data.shape, dtype=data.dtype) for data in arrays]
+    keys = [(data.name, *place) for data in arrays for place in np.ndindex(data.numblocks)]
+    regions = [(n, one) for n, data in enumerate(arrays) for one in slices_from_chunks(data.chunks)]
+    groups = [keys[first : first + _GROUP] for first in range(0, len(keys), _GROUP)]
+    layers = HighLevelGraph.merge(*(data.dask for data in arrays))
+    batches = in_batches(layers, groups, wanted=True, kept=[data.name for data in arrays])
+    blocks = chain.from_iterable(compute(batches, len(keys), description))
+    for (n, region), block in zip(regions, blocks, strict=True):
+        whole[n][region] = block
+    return whole
 
 
 def compute_here(

@@ -46,14 +46,18 @@ class Batch:
 
 
 def in_batches(
-    layers: HighLevelGraph, groups: Iterable[Sequence[Key]], *, wanted: bool
+    layers: HighLevelGraph,
+    groups: Iterable[Sequence[Key]],
+    *,
+    wanted: bool,
+    kept: Sequence[str] = (),
 ) -> Iterator[Batch]:
     """Cut the work for groups of keys out of a graph, a batch for each, when it is asked for.
 
-    The groups' keys are of layers that no other layer needs.
+    The groups' keys are of layers that no other layer needs, or that are named as ``kept``.
     """
     outputs = [name for name, others in layers.dependents.items() if not others]
-    layers = optimize_blockwise(layers, keys=outputs)
+    layers = optimize_blockwise(layers, keys=[*outputs, *kept])
     for keys in groups:
         yield Batch(layers.cull(keys), tuple(keys), wanted)
 

@@ -8,10 +8,12 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ndtomo_dask import apply
 from ndtomo_dask.apply import (
     allowed_memory,
     apply_kernel,
     block_of,
+    compute_arrays,
     compute_here,
     computing_with,
     detached,
@@ -178,6 +180,24 @@ def test_gathered_joins_some_dimensions_and_leaves_the_others(array):
     joined = gathered(array.chunk(channel=3, angle=2, z=1), ["angle", "channel"])
     assert joined.data.numblocks == (2, 1, 1, 1)
     np.testing.assert_array_equal(joined, array)
+
+
+def test_arrays_are_fetched_by_their_blocks_even_if_one_is_made_from_another(array, monkeypatch):
+    monkeypatch.setattr(apply, "_GROUP", 3)
+    blocks = []
+
+    def counting(batches, total, description):
+        for batch in batches:
+            blocks.extend(batch.keys)
+            yield from compute_here([batch], total, description)
+
+    first = apply_kernel(reading, array.chunk(channel=4, angle=3, z=1))
+    second = first + 1
+    with computing_with(counting):
+        loaded = compute_arrays([first, array, second], "both")
+    assert len(blocks) == 2 * 2 * 3 * 2
+    for found, expected in zip(loaded, [array, array, array + 1], strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 60])
