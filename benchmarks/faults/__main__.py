@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ class Row:
 ROWS = {
     "workers-killed": Row("workers killed", deaths.workers_killed),
     "out-of-memory": Row("worker out of memory", deaths.out_of_memory),
+    "deadly-block": Row("a block kills its workers", deaths.deadly_block),
     "scheduler-killed": Row("scheduler killed", deaths.scheduler_killed),
     "job-killed": Row("job killed", deaths.job_killed),
     "terminated": Row("time is over: the command is told", deaths.terminated),
@@ -98,4 +100,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends
     sys.exit(main())

@@ -1,5 +1,6 @@
 """Processes that die: workers, the scheduler, the whole job; and signals of a batch system."""
 
+import os
 import random
 import signal
 import sys
@@ -27,17 +28,17 @@ LIMIT = "1200MB"
 
 def workers_killed(bench: Bench, every: float = 2.5) -> Outcome:
     """Kill one worker after the other, all through the run."""
-    with bench.work("workers_killed") as work:
+    with bench.work("workers_killed", iterations=300) as work:
         command, killed = work.run(), 0
         wait_until(lambda: work.blocks() or not command.runs, "a block is stored")
         while command.runs:
             alive = command.workers()
-            if alive and killed < 25:
+            if alive and killed < 20:
                 alive[killed % len(alive)].send_signal(signal.SIGKILL)
                 killed += 1
             _wait_for_end(command, every)
         command.succeed()
-        expect(killed >= 2, "the run ended before two workers were killed")
+        expect(killed >= 4, "the run ended before four workers were killed")
         return finished(
             work, f"SIGKILL to a worker every {every:g} s", f"{killed} workers replaced, code 0",
             resumed=False,
@@ -50,17 +51,17 @@ def _wait_for_end(command: Command, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def start_scheduler(work: Work, *, workers: int = 2, memory: str = "2GB") -> Command:
-    """Start a scheduler and workers as programs of their own; return the scheduler."""
+def start_scheduler(work: Work, *, memory: str = "2GB", **environment: str) -> Command:
+    """Start a scheduler and two workers as programs of their own; return the scheduler."""
     address = work.folder / "scheduler.json"
     address.unlink(missing_ok=True)
     dask = str(PROGRAMS / "dask")
     scheduler = work.start(
         dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address",
-        "127.0.0.1:0", "--scheduler-file", str(address),
+        "127.0.0.1:0", "--scheduler-file", str(address), **environment,
     )  # fmt: skip
     wait_until(address.is_file, "the scheduler has written its file")
-    for _ in range(workers):
+    for _ in range(2):
         work.start(
             dask, "worker", "--scheduler-file", str(address), "--nthreads", "1", "--host",
             "127.0.0.1", "--memory-limit", memory, "--no-dashboard", "--death-timeout", "60",
@@ -91,8 +92,6 @@ def out_of_memory(bench: Bench) -> Outcome:
 
 
 def _pid() -> int:
-    import os
-
     return os.getpid()
 
 
@@ -105,6 +104,27 @@ def _grow() -> None:
             held.append(bytearray(b"x" * 16_000_000))
 
     threading.Thread(target=take, args=([],), daemon=True).start()
+
+
+def deadly_block(bench: Bench) -> Outcome:
+    """Kill the worker of a block as often as is allowed, which here is never."""
+    from distributed import Client
+
+    with bench.work("deadly_block") as work:
+        start_scheduler(work, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+        address = str(work.folder / "scheduler.json")
+        command = work.run("--cluster", address)
+        work.wait_for_blocks(command, "volume", 1)
+        with Client(scheduler_file=address, timeout=60) as client:
+            os.kill(next(iter(client.run(_pid).values())), signal.SIGKILL)
+        said = command.refuse(2, "blocks failed (volume, z", "has died", "--resume")
+        before = work.blocks()
+        work.run("--resume", "--cluster", address).succeed()
+        return finished(
+            work, "SIGKILL to the worker of a block, of which no death is forgiven (ten are, "
+            "usually)",
+            f"code 2, names “{said.partition('(')[2].partition(')')[0]}”; {work.kept(before)}",
+        )  # fmt: skip
 
 
 def scheduler_killed(bench: Bench) -> Outcome:

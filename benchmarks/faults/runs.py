@@ -25,7 +25,8 @@ PATIENCE = 420.0
 SIZES = {"size": 32, "angles": 40, "channels": 128, "slices": 8, "grains": 12, "seed": 7}
 LARGE = {"size": 64, "angles": 64, "channels": 1024, "slices": 4, "grains": 12, "seed": 7}
 """With shards of 16 MB, whose writing takes long enough to be interrupted."""
-SLOW, QUICK = {"method": "sirt", "iterations": 60}, {"method": "fbp"}
+SLOW: dict[str, Any] = {"method": "sirt", "iterations": 60}
+QUICK: dict[str, Any] = {"method": "fbp"}
 NDTOMO_DASK = (sys.executable, "-m", "ndtomo_dask.cli")
 LOCAL = {"kind": "local", "workers": 2, "threads": 1, "memory": "2GB"}
 
@@ -292,14 +293,20 @@ class Bench:
 
     @contextmanager
     def work(
-        self, name: str, *, scan: str = "scan.nxs", one_stage: bool = False, **options: Any
+        self,
+        name: str,
+        *,
+        scan: str = "scan.nxs",
+        one_stage: bool = False,
+        iterations: int = 60,
+        **options: Any,
     ) -> Iterator[Work]:
         """Give a row its work; what it started ends with it."""
         path = write_scan(self.folder / scan)
-        made = steps(QUICK if path.stem == "large" else SLOW)
-        made, saved = (STAGE, ["volume"]) if one_stage else (made, ALL)
+        method = QUICK if path.stem == "large" else SLOW | {"iterations": iterations}
+        made, saved = (STAGE, ["volume"]) if one_stage else (steps(method), ALL)
         work = Work(self.folder / name, path, made, saved, **options)
-        work.expected = self._expected(f"{scan} {one_stage}", work)
+        work.expected = self._expected(f"{scan} {one_stage} {method}", work)
         try:
             yield work.write()
         finally:

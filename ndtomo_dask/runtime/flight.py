@@ -104,10 +104,22 @@ def _failures(flight: _Flight) -> dict[int, BaseException]:
     failed = {}
     for position, future in enumerate(flight.futures, flight.first):
         if future.status == "error":
-            failed[position] = future.exception()
+            failed[position] = _in_words(future.exception())
         elif future.status != "finished":
             raise ClusterError(_LOST)
     return failed
+
+
+def _in_words(error: BaseException) -> BaseException:
+    from distributed import KilledWorker
+
+    if not isinstance(error, KilledWorker):
+        return error
+    deaths = error.allowed_failures + 1
+    return ClusterError(
+        f"each worker that began it has died, {deaths} in all; their logs say why, and most often "
+        f"it is their memory"
+    )
 
 
 def _check_alive(client: "Client") -> None:
