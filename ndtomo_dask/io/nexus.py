@@ -13,6 +13,7 @@ from ndtomo_dask import axes
 from ndtomo_dask.coordinates import axis_variable, derive_axes, in_unit
 from ndtomo_dask.errors import SchemaError, nearest
 from ndtomo_dask.io.dimensions import (
+    GROWS,
     KINDS,
     explicit,
     line_of,
@@ -174,7 +175,8 @@ def _final(
     dataset = find_dataset(file, array.dataset)
     fixed = [axis for axis in found if not axis.grows]
     now = replace(array, shape=present_shape(dataset))
-    order = _dimensions(file, now, kind, dims, fixed, expect)
+    told = {dim: n for dim, n in expect.items() if n in now.shape or GROWS in now.shape}
+    order = _dimensions(file, now, kind, dims, fixed, told)
     refuse_untellable(dataset, array, tuple(i for i, dim in enumerate(order) if dim in LEADING))
     lengths = {axis.dimension: axis.values.size for axis in fixed if axis.dimension in order}
     where = f"{array.path}:{array.dataset}"
