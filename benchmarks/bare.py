@@ -1,4 +1,4 @@
-"""The work of a stage without Dask: plain processes that read, compute and write the same blocks."""
+"""The work of a stage without Dask: plain processes that read, compute and write its blocks."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,7 +100,7 @@ class Processes:
     shares: list[Seconds] = field(default_factory=list)
 
     def run(self, work: Work) -> float:
-        """Do the work; return its bare time: all reading, kernels and writing over the processes."""
+        """Do the work; return its bare time: the seconds of all its parts, over the processes."""
         jobs = [(work, number, self.count) for number in range(self.count)]
         self.shares = self.pool.starmap(do_share, jobs, chunksize=1)
         return self.sum("all") / self.count

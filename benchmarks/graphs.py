@@ -63,7 +63,10 @@ class Spelled:
     pickled_bytes: int = 0
 
     def __call__(
-        self, batches: Iterable[Batch], total: int, description: str  # noqa: ARG002
+        self,
+        batches: Iterable[Batch],
+        total: int,  # noqa: ARG002
+        description: str,  # noqa: ARG002
     ) -> Iterator[list[Any]]:
         self.begun = start = time.process_time()
         for number, batch in enumerate(batches):
@@ -144,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="10TB", help="of the raw scan, at least (10TB)")
     size = graph_size(plan.parse_bytes(parser.parse_args(arguments).size))
     print(f"{plan.human(size.nbytes)} raw: {size.words}")
-    print("CPU seconds; build: open, chain; list: metadata, missing blocks; spell: all tasks, batch by batch")
+    print("CPU seconds; build: open, chain; list: metadata, missing blocks; spell: all tasks")
     print("tasks, bytes: per block, as the scheduler gets them; batch: tasks of the largest")
     print(HEADER, flush=True)
     with tempfile.TemporaryDirectory(prefix="graphs_") as name:

@@ -4,7 +4,9 @@
 corrects, reconstructs and stores it, reads it back by pixels, finds PCA and NMF components and
 maps them: on two workers of 1 GB each. It prints what every stage took, and what its workers held
 at their worst moment beside what was planned. The exit code is 1 if a worker spilled, paused,
-restarted or passed its limit.
+restarted or passed its limit. ``--series 1GB,4GB,10GB`` does it for several sizes, each in a
+process of its own, and prints how the peaks depend on the size. The raw store is deleted once the
+volume is there, so a series needs the disk for about 1.2 times its largest scan.
 """
 
 import argparse
@@ -15,8 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ import xarray as xr
 
 import ndtomo_dask as nd
 from benchmarks.sizes import Size
-from benchmarks.watch import WorkerWatch
+from benchmarks.watch import NoWatch, WorkerWatch
 from ndtomo_dask import machine, plan
 from ndtomo_dask.apply import allowed_memory, block_of
 
@@ -55,6 +59,12 @@ class Report:
     spilled: int = 0
     paused: int = 0
     restarted: int = 0
+    client: int = 0
+    """Most resident memory of client and scheduler, which are one process, in bytes."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
 
     @property
     def peak(self) -> int:
@@ -84,17 +94,29 @@ def run(scan: Size, folder: Path, *, workers: int, memory: str) -> Report:
         watch = WorkerWatch(client)
         report = Report(plan.parse_bytes(memory))
         try:
-            _simulate(scan, folder, watch, report)
-            _reconstruct(folder, watch, report)
-            _find_components(folder, watch, report)
+            process(scan, folder, watch, report)
         finally:
             report.spilled, report.paused, report.restarted = watch.incidents()
             client.cluster.close()
+    report.client = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return report
 
 
+def process(
+    scan: Size, folder: Path, watch: WorkerWatch | NoWatch, report: Report, *, keep: bool = False
+) -> None:
+    """Do all stages on the cluster that is connected."""
+    _simulate(scan, folder, watch, report)
+    _reconstruct(folder, watch, report)
+    if not keep:
+        shutil.rmtree(folder / RAW)
+    _find_components(folder, watch, report)
+
+
 @contextmanager
-def _stage(name: str, watch: WorkerWatch, report: Report, planned: int = 0) -> Iterator[None]:
+def _stage(
+    name: str, watch: WorkerWatch | NoWatch, report: Report, planned: int = 0
+) -> Iterator[None]:
     stage = Stage(name, planned)
     report.stages.append(stage)
     before, start = watch.begin(), time.perf_counter()
@@ -106,13 +128,13 @@ def _stage(name: str, watch: WorkerWatch, report: Report, planned: int = 0) -> I
         print(_row(stage), flush=True)
 
 
-def _simulate(scan: Size, folder: Path, watch: WorkerWatch, report: Report) -> None:
+def _simulate(scan: Size, folder: Path, watch: WorkerWatch | NoWatch, report: Report) -> None:
     with _stage("simulate, save by projections", watch, report):
         ds = scan.simulate(counts=200.0)
         nd.save(ds[["sinogram"]], folder / RAW)
 
 
-def _reconstruct(folder: Path, watch: WorkerWatch, report: Report) -> None:
+def _reconstruct(folder: Path, watch: WorkerWatch | NoWatch, report: Report) -> None:
     ds = nd.open_scan(folder / RAW, layout="images")
     planned = _planned_correction(ds.sinogram)
     with _stage("find air", watch, report, planned):
@@ -125,7 +147,7 @@ def _reconstruct(folder: Path, watch: WorkerWatch, report: Report) -> None:
         nd.save(nd.reconstruct(ds)[["volume"]], folder / RESULT)
 
 
-def _find_components(folder: Path, watch: WorkerWatch, report: Report) -> None:
+def _find_components(folder: Path, watch: WorkerWatch | NoWatch, report: Report) -> None:
     ds = nd.open_scan(folder / RESULT, layout="spectra")
     planned = _planned_components(ds.volume)
     with _stage("find PCA components", watch, report, planned):
@@ -191,18 +213,15 @@ def _parse(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
     parser.add_argument("--memory", default="1GB", help="limit of each worker (1GB)")
     parser.add_argument("--folder", type=Path, help="where the stores go (a temporary folder)")
-    parser.add_argument("--keep", action="store_true", help="keep the stores")
+    parser.add_argument("--keep", action="store_true", help="keep the store of results")
+    parser.add_argument("--series", help="several sizes, such as 1GB,4GB,10GB")
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark, print its table, and return its exit code."""
-    given = _parse(arguments)
+def measure(size: str, given: Any) -> tuple[int, Report]:
+    """Take a scan of one size through all stages, and print their table; return its bytes too."""
     scan = scan_size(
-        plan.parse_bytes(given.size),
-        size=given.pixels,
-        angles=given.angles,
-        channels=given.channels,
+        plan.parse_bytes(size), size=given.pixels, angles=given.angles, channels=given.channels
     )
     folder = Path(tempfile.mkdtemp(prefix="out_of_core_", dir=given.folder))
     print(f"{plan.human(scan.nbytes)} raw: {scan.words}; {given.workers} × {given.memory}")
@@ -213,14 +232,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if not given.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    seconds = sum(stage.seconds for stage in report.stages)
-    print(f"in all {seconds:.1f} s; peak {plan.human(report.peak)} of {plan.human(report.limit)}")
-    own = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"client and scheduler, in one process beside the workers: {plan.human(own)}")
+    of = f"{plan.human(report.peak)} of {plan.human(report.limit)}"
+    print(f"in all {report.seconds:.1f} s; peak {of}")
+    print(f"client and scheduler, in one process beside the workers: {plan.human(report.client)}")
     print(
-        "FAILED: " + "; ".join(report.failures) if report.failures else "no spill, pause, restart"
+        "FAILED: " + "; ".join(report.failures) if report.failures else "no spill, pause, restart",
+        flush=True,
     )
-    return 1 if report.failures else 0
+    return scan.nbytes, report
+
+
+def measure_series(given: Any) -> list[Report]:
+    """Measure each size in a fresh process, and print how the peaks depend on the size."""
+    found = []
+    for size in given.series.split(","):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            found.append(fresh.submit(measure, size, given).result())
+    print(f"{'raw':>8} {'a worker':>9} {'client':>8} {'time':>10} {'per GB':>10}")
+    for nbytes, report in found:
+        print(
+            f"{plan.human(nbytes):>8} {plan.human(report.peak):>9} "
+            f"{plan.human(report.client):>8} {report.seconds:>8.0f} s "
+            f"{report.seconds / nbytes * plan.GB:>8.1f} s"
+        )
+    return [report for _, report in found]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark, print its tables, and return its exit code."""
+    given = _parse(arguments)
+    reports = measure_series(given) if given.series else [measure(given.size, given)[1]]
+    return int(any(report.failures for report in reports))
 
 
 if __name__ == "__main__":

@@ -91,9 +91,7 @@ def reconstruction(folder: Path) -> Stage:
         "filter": "ram-lak",
     }
     target = folder / BARE
-    work = work_of(
-        ds.sinogram, folder / RAW, reconstruct_block, options, result.volume, target
-    )
+    work = work_of(ds.sinogram, folder / RAW, reconstruct_block, options, result.volume, target)
     nbytes = ds.sinogram.nbytes + result.volume.nbytes
     return Stage("read, FBP, write", result, work, folder, nbytes)
 
@@ -192,7 +190,9 @@ def compare_reading(stage: Stage, repeat: int, client: Any, bare: Processes, pat
             rates[name].append(volume.nbytes * bare.count / bare.sum("read") / plan.MB)
     found = {name: median(each[1:]) for name, each in rates.items()}
     print(f"reading {plan.human(volume.nbytes)} of spectra, decoded, on {bare.count} processes:")
-    print(f"  through Dask {found['Dask']:.0f} MB/s; bare, as the package reads {found['ours']:.0f}")
+    print(
+        f"  through Dask {found['Dask']:.0f} MB/s; bare, as the package reads {found['ours']:.0f}"
+    )
     for name in pipelines[1:]:
         print(f"  plain, {name} pipeline {found[name]:.0f}: Dask {found['Dask'] / found[name]:.0%}")
 

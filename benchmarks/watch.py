@@ -16,6 +16,16 @@ class Traffic(NamedTuple):
     written: int
 
 
+class NoWatch:
+    """Where the workers are not on this machine, or do not matter."""
+
+    def begin(self) -> Traffic:
+        return Traffic(0, 0)
+
+    def end(self, before: Traffic) -> tuple[int, int, int]:  # noqa: ARG002
+        return 0, 0, 0
+
+
 class WorkerWatch:
     """Peaks of resident memory per stage, and what befell the workers over the whole run.
 
