@@ -37,7 +37,7 @@ class Look(NamedTuple):
     whole: np.ndarray
     """Which slices are stored wholly, by the leading dimensions."""
     last: np.ndarray
-    """Which slices the part covers that was stored last."""
+    """Which slice the part belongs to that was stored last."""
     progress: object
     """Changes when a part is stored that was not there before."""
     state: object
@@ -143,15 +143,19 @@ class _Grid:
         return np.asarray(whole).transpose(order)
 
     def covered(self, place: tuple[int, ...] | None) -> np.ndarray:
-        """Tell which slices the chunk at a place covers, if there is one."""
+        """Tell in which slice the chunk at a place ends, if there is one."""
         shape = tuple(self.shape[self.dims.index(dim)] for dim in LEADING if dim in self.dims)
         covered = np.zeros(shape, bool)
         if place is not None:
             spans = {
-                dim: slice(number * size, (number + 1) * size)
-                for dim, number, size in zip(self.dims, place, self.chunks, strict=True)
+                dim: slice(number * size, min((number + 1) * size, now))
+                for dim, number, size, now in zip(
+                    self.dims, place, self.chunks, self.extent, strict=True
+                )
             }
-            covered[tuple(spans[dim] for dim in LEADING if dim in spans)] = True
+            # Chunks of several slices are only taken where the array grows: its end is the last.
+            lasts = (spans[dim] for dim in LEADING if dim in spans)
+            covered[tuple(slice(max(span.stop - 1, 0), span.stop) for span in lasts)] = True
         return covered
 
 

@@ -161,6 +161,9 @@ def test_a_dataset_that_grows_is_opened_in_its_final_shape(given, tmp_path, writ
     np.testing.assert_array_equal(ds.sinogram[0], VALUES[0])
     # The chunk that holds two slices is there, but the dataset does not reach the second.
     assert ds.encoding["watched"].look().whole.tolist() == [True, False, False]
+    writer.do("data.resize(2, axis=0)", "data[1] = values[1]", "data.flush()")
+    look = ds.encoding["watched"].look()
+    assert (look.whole.tolist(), look.last.tolist()) == ([True, True, False], [False, True, False])
 
 
 def test_a_slice_that_is_not_there_yet_is_waited_for(tmp_path, writer):
