@@ -43,12 +43,13 @@ def slices_for(nbytes: float) -> Size:
 def words(seconds: float) -> str:
     """Write a time as people say it.
 
-    >>> words(5400), words(30), words(1e6)
-    ('1.5 h', '30 s', '12 d')
+    >>> words(5400), words(30), words(1e6), words(1e8)
+    ('1.5 h', '30 s', '12 d', '1157 d')
     """
     for name, unit in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 1.5 * unit:
-            return f"{seconds / unit:.2g} {name}"
+            value = seconds / unit
+            return f"{value:.2g} {name}" if value < 99.5 else f"{value:.0f} {name}"
     return f"{seconds:.0f} s"
 
 
