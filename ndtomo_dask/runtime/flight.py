@@ -25,7 +25,7 @@ GRACE = 20.0
 _AHEAD = 2
 """Batches in flight: the next one is there before the last blocks of one are done."""
 _LOST = "the scheduler was lost. What was written is kept: run again with resume=True."
-_POLL, _LONGEST_POLL = 0.005, 0.2
+_POLL, _LONGEST_POLL = 0.002, 0.05
 """Seconds between two looks at what is done: at first, and after a while."""
 
 
