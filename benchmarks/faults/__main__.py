@@ -39,7 +39,7 @@ ROWS = {
     "damaged-chunk": Row("input damaged", files.damaged_chunk, quick=True),
     "truncated-shard": Row("input truncated", files.truncated_shard),
     "damaged-hdf5": Row("HDF5 input damaged", files.damaged_hdf5),
-    "damaged-output": Row("output damaged", files.damaged_output, quick=True),
+    "damaged-output": Row("output damaged", files.damaged_output),
     "dead-locks": Row("leftovers of the dead", files.dead_locks),
     "two-runs": Row("two runs at once", files.two_runs),
     "changed-recipe": Row("recipe or input changed", files.changed_recipe),
