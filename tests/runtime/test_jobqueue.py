@@ -1,6 +1,9 @@
 """Batch systems: what is asked of them, in which words, and what their refusals look like here."""
 
 import stat
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import dask
 import pytest
@@ -136,3 +139,19 @@ def test_wrong_options_are_refused_in_words(options, words):
 )  # fmt: skip
 def test_a_walltime_is_written_in_any_usual_way(written, seconds):
     assert checked_options({"walltime": written}, ["walltime"], source="x") == {"walltime": seconds}
+
+
+KEPT = """
+import signal
+before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+from ndtomo_dask.runtime.libraries import imported
+imported("dask_jobqueue", extra="jobqueue")
+assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+"""
+
+
+def test_an_interrupt_means_what_it_did_before_a_cluster_was_asked_for():
+    """In a process of its own, since importing dask-jobqueue is what would change it."""
+    if find_spec("dask_jobqueue") is None:
+        pytest.skip("dask-jobqueue is not installed")
+    subprocess.run([sys.executable, "-c", KEPT], check=True)

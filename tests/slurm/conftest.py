@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,8 @@ from tests.slurm.virtual_cluster import (
 
 SIZES = {"size": 40, "angles": 48, "channels": 256, "slices": 8}
 """Eight slices, so eight blocks of each stage."""
-SLOW_ENOUGH = {"reconstruct": {"method": "sirt", "iterations": 60}}
-"""So that a job can be ended while it works."""
+ITERATIONS, MANY_ITERATIONS = 60, 800
+"""Of SIRT: so that a job can be ended while it works, and that more jobs have time to start."""
 PATIENCE = 240
 """Seconds until a run that should have come to some point is given up."""
 
@@ -52,11 +52,13 @@ class Work:
     scan: Path
     folder: Path
     expected: dict[str, str]
+    iterations: int = ITERATIONS
 
     @property
     def recipe(self) -> str:
         """Path of the recipe."""
-        steps = [SLOW_ENOUGH if "reconstruct" in step else step for step in STEPS]
+        slow = {"reconstruct": {"method": "sirt", "iterations": self.iterations}}
+        steps = [slow if "reconstruct" in step else step for step in STEPS]
         path = self.folder / "recipe.yaml"
         return str(write_recipe(path, self.scan, self.store, steps=steps))
 
@@ -83,19 +85,29 @@ class Work:
         assert hashes(self.store) == self.expected
 
 
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    """A recipe, run by workers on this machine."""
-    folder = tmp_path_factory.mktemp("local")
-    work = Work(write_scan(folder / "scan.nxs", **SIZES), folder, {})
+def run_here(folder: Path, iterations: int) -> Work:
+    """Run a recipe by workers on this machine."""
+    work = Work(write_scan(folder / "scan.nxs", **SIZES), folder, {}, iterations)
     cluster = folder / "local.yaml"
     cluster.write_text("{kind: local, workers: 2, threads: 1, memory: 2GB}")
     command = ["-m", "ndtomo_dask.cli", "run", work.recipe, "--cluster", str(cluster)]
     subprocess.run([sys.executable, *command], check=True)
-    return Work(work.scan, folder, hashes(work.store))
+    return replace(work, expected=hashes(work.store))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """What comes out where nothing is disturbed."""
+    return run_here(tmp_path_factory.mktemp("local"), ITERATIONS)
 
 
 @pytest.fixture
 def work(undisturbed: Work, tmp_path: Path) -> Work:
     """The same recipe, to be run in another folder."""
-    return Work(undisturbed.scan, tmp_path, undisturbed.expected)
+    return replace(undisturbed, folder=tmp_path)
+
+
+@pytest.fixture
+def long_work(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Work:
+    """A recipe that takes longer than it takes a job to start, to be run in another folder."""
+    return replace(run_here(tmp_path_factory.mktemp("long"), MANY_ITERATIONS), folder=tmp_path)

@@ -40,13 +40,13 @@ def test_a_run_survives_that_one_of_its_jobs_is_canceled(slurm, work):
     slurm.wait_until_free()
 
 
-def test_an_adaptive_cluster_is_driven_from_a_small_job(slurm, work, monkeypatch):
+def test_an_adaptive_cluster_is_driven_from_a_small_job(slurm, long_work, monkeypatch):
     # More jobs, though the work is done in seconds, which Dask by itself would not think worth it.
     monkeypatch.setitem(slurm.environment, "DASK_DISTRIBUTED__ADAPTIVE__TARGET_DURATION", "1s")
-    command = driver(work, adaptive={"minimum": 1, "maximum": 3})
-    job = slurm.submit("--cpus-per-task=1", "--mem=1500M", *command, cwd=work.folder)
+    command = driver(long_work, adaptive={"minimum": 1, "maximum": 3})
+    job = slurm.submit("--cpus-per-task=1", "--mem=1500M", *command, cwd=long_work.folder)
     wait_until(lambda: len(slurm.jobs("--states=running")) > 2 or not slurm.jobs("--jobs", job),
                "there are more jobs than the small one and the minimum", PATIENCE)  # fmt: skip
-    assert slurm.jobs("--jobs", job), work.log()
-    assert_completes(slurm, job, work)
+    assert slurm.jobs("--jobs", job), long_work.log()
+    assert_completes(slurm, job, long_work)
     slurm.wait_until_free()
