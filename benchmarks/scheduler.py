@@ -27,6 +27,8 @@ from ndtomo_dask.graphs import Key, block_keys, in_batches
 PER_SLICE, PER_BATCH = 32, 512
 _LOOK = 0.1
 """Seconds between two looks at the scheduler."""
+_SHOWN = 600
+"""One look in so many is printed while the run goes on."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Watch:
     def _keep_looking(self) -> None:
         while not self._stop.wait(_LOOK):
             self.look()
+            if len(self.looks) % _SHOWN == 0:
+                print(self.looks[-1].row(), flush=True)
 
 
 def _own_pid() -> int:
