@@ -1,6 +1,6 @@
 """A Dask client that ends what was started for it. Imports Dask, so import it where it is used."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from distributed import Client
@@ -20,7 +20,8 @@ class ConnectedClient(Client):  # type: ignore[misc]
         """Close the client, then its cluster."""
         try:
             if self.status == "running":
-                self.farewell.close()
+                with suppress(OSError):  # of a worker that has just died
+                    self.farewell.close()
             return super().close(*arguments, **options)
         finally:
             self.undo.close()

@@ -4,7 +4,7 @@ import os
 
 import dask
 import pytest
-from dask._task_spec import Task
+from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, LocalCluster
 
@@ -13,13 +13,13 @@ from ndtomo_dask.graphs import Batch
 from ndtomo_dask.runtime.flight import compute_on
 
 
-def die() -> None:
+def die(_: object) -> None:
     os._exit(1)
 
 
 @pytest.mark.slow
 def test_a_block_that_kills_its_workers_is_named_by_its_place_and_the_others_are_done() -> None:
-    tasks = {"deadly": Task("deadly", die), "well": Task("well", int)}
+    tasks = {"deadly": Task("deadly", die, TaskRef("well")), "well": Task("well", int)}
     graph = HighLevelGraph({"both": MaterializedLayer(tasks)}, {"both": set()})
     forgive_none = dask.config.set({"distributed.scheduler.allowed-failures": 0})
     local = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
