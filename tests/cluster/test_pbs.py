@@ -153,7 +153,7 @@ def test_a_script_says_how_to_name_a_recipe(job, tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_is_over_its_time_ends_in_good_order(job, tmp_path):
-    scan = write_scan(tmp_path / "scan.nxs", slices=4)
+    scan = write_scan(tmp_path / "scan.nxs", slices=40)
     write_recipe(tmp_path / "recipe.yaml", scan, tmp_path / "out.zarr")
     short = job | {"RECIPE": "recipe.yaml", "STOP_AFTER": "8s"}
     with submitted("scheduler-in-job.sh", short, tmp_path) as script:
