@@ -339,7 +339,8 @@ def compute_here(
     """Compute batches one after the other with Dask's own scheduler of this moment."""
     get = dask.base.get_scheduler() or dask.threaded.get
     for batch in batches:
-        yield list(get(batch.tasks(), list(batch.keys)))
+        results = list(get(batch.tasks(), list(batch.keys)))
+        yield results if batch.wanted else []
 
 
 _COMPUTE: ContextVar[Compute | None] = ContextVar("compute", default=None)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,12 +21,17 @@ def progress(stream: TextIO | None = None) -> Iterator[None]:
         yield
 
 
-def compute_anywhere(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
+def compute_anywhere(
+    batches: Iterable[Batch],
+    total: int,
+    description: str,
+    seen: Callable[[int], None] = lambda _: None,
+) -> Iterator[list[Any]]:
     """Compute batches on the cluster that is connected, or here if none is."""
     client = _current_client()
     if client is None:
         return compute_here(batches, total, description)
-    return compute_on(client, batches, description)
+    return compute_on(client, batches, description, seen)
 
 
 class _Bar:
@@ -45,11 +50,7 @@ class _Bar:
             if self._live or done == total:
                 self._show(description, done, total, time.monotonic() - start, end)
 
-        client = _current_client()
-        if client is None:
-            yield from compute_here(batches, total, description)
-        else:
-            yield from compute_on(client, batches, description, show)
+        yield from compute_anywhere(batches, total, description, show)
         show(total, end="\n")
 
     def _show(self, description: str, done: int, total: int, elapsed: float, end: str) -> None:
