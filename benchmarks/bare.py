@@ -15,7 +15,8 @@ import xarray as xr
 import zarr
 
 import ndtomo_dask as nd
-from ndtomo_dask.apply import _each_frame, block_of, computing_with
+from ndtomo_dask.apply import _each_frame, block_of
+from ndtomo_dask.computing import computing_with
 from ndtomo_dask.io.arrays import open_for_reading
 from ndtomo_dask.io.blocks import write_shard
 from ndtomo_dask.kernels.threads import limit_blas

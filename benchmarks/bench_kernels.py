@@ -20,7 +20,7 @@ import ndtomo_dask as nd
 from benchmarks import truth
 from benchmarks.sizes import SIZES, Size
 from ndtomo_dask import plan
-from ndtomo_dask.apply import computing_with
+from ndtomo_dask.computing import computing_with
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.graphs import Batch
 from ndtomo_dask.kernels import factors, solvers

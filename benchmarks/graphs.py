@@ -26,7 +26,7 @@ import ndtomo_dask as nd
 from benchmarks.bench_kernels import empty_scan
 from benchmarks.sizes import TERABYTE, Size
 from ndtomo_dask import plan
-from ndtomo_dask.apply import computing_with
+from ndtomo_dask.computing import computing_with
 from ndtomo_dask.graphs import Batch
 
 RAW = "raw.zarr"

@@ -28,7 +28,8 @@ from benchmarks.bare import Processes, Work, processes, work_of, write_hollow
 from benchmarks.out_of_core import COMPONENTS, scan_size
 from benchmarks.tasks import TaskTimes, see_block, watched
 from ndtomo_dask import plan
-from ndtomo_dask.apply import apply_kernel, compute
+from ndtomo_dask.apply import apply_kernel
+from ndtomo_dask.computing import compute
 from ndtomo_dask.decompose import weights_block
 from ndtomo_dask.graphs import block_keys, in_batches
 from ndtomo_dask.reconstruct import reconstruct_block

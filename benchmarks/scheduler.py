@@ -21,7 +21,7 @@ import psutil  # type: ignore[import-untyped]
 import ndtomo_dask as nd
 from benchmarks.tasks import do_nothing
 from ndtomo_dask import plan
-from ndtomo_dask.apply import compute
+from ndtomo_dask.computing import compute
 from ndtomo_dask.graphs import Key, block_keys, in_batches
 
 PER_SLICE, PER_BATCH = 32, 512

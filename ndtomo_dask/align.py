@@ -6,7 +6,8 @@ Both belong to the geometry. Applying them moves the rays of the projector; data
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.apply import compute_arrays, planned_sinogram
+from ndtomo_dask.apply import planned_sinogram
+from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import alignment, centering
 from ndtomo_dask.schema import (

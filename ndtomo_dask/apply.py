@@ -1,4 +1,4 @@
-"""The one bridge to Dask: map a kernel over blocks, reduce a kernel over blocks, compute.
+"""The one bridge to Dask: map a kernel over blocks, reduce a kernel over blocks.
 
 A kernel sees NumPy arrays whose axes are the dimensions of the labelled array, in their order. Here
 it is applied to every block of a Dask-backed array, lazily, or at once to a NumPy-backed one: the
@@ -6,30 +6,25 @@ numbers are the same.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from itertools import chain, compress
+from itertools import compress
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.array.core import slices_from_chunks
-from dask.highlevelgraph import HighLevelGraph
+from dask.array.core import concatenate_axes
+from dask.layers import ArraySliceDep
 
 from ndtomo_dask import plan
+from ndtomo_dask.computing import GROUP, compute
 from ndtomo_dask.graphs import Batch, in_batches, merge_tree, twin
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import LEADING, SINOGRAM, require
 
-Compute = Callable[[Iterable[Batch], int, str], Iterator[list[Any]]]
-
 _UNLIMITED = 2**62
-_GROUP = 1024
-"""Blocks that one batch of a reduction takes: a power of two, so that the tree of merges is that of
-all blocks at once."""
 
 
 def is_lazy(array: xr.DataArray) -> bool:
@@ -101,7 +96,8 @@ def apply_kernel(
     beside
         Smaller arrays whose dimensions are among those of ``array``, cut where it is cut.
     core
-        Dimensions which the kernel consumes; none of them may be split.
+        Dimensions which the kernel consumes. Where they are split, their blocks are joined first:
+        the array must be a small one then, with nothing ``beside``.
     out
         Dimensions which stand in their place, with their sizes; default: ``core``, unchanged.
     dtype
@@ -150,27 +146,80 @@ def _map_blocks(
     dtype: np.typing.DTypeLike,
     options: Mapping[str, Any],
 ) -> da.Array:
+    joined = sorted(dims.index(dim) for dim in core) if _is_split(array, core) else []
+    if joined and beside:
+        raise ValueError(
+            f"{kernel.__name__} joins blocks, and nothing else can be cut as they are."
+        )
     # Where as many dimensions come as go, each takes the place of one: then Dask can join this
     # layer with those that read and write, and a block's task is spelled out once, not in pieces.
-    stands_in = dict(zip(core, out, strict=True)) if len(core) == len(out) else {}
+    stands_in = dict(zip(core, out, strict=True)) if len(core) == len(out) and not joined else {}
     inside = {dim: stands_in.get(dim, f"{dim} in" if dim in core else dim) for dim in dims}
     operands: list[Any] = [array.data, list(inside.values())]
     for other in beside:
-        chunks = tuple(array.chunksizes[dim] for dim in other.dims)
-        data = other.data if is_lazy(other) else da.from_array(np.asarray(other), chunks=chunks)
-        operands += [data.rechunk(chunks), [inside[str(dim)] for dim in other.dims]]
+        operands += [_beside(other, array), [inside[str(dim)] for dim in other.dims]]
+    cut = [_places_to_cut(other, array) for other in beside]
+    if any(cut):
+        operands += [ArraySliceDep(array.data.chunks), list(inside.values())]
+        options = {**options, "cut": cut}
     return da.blockwise(
-        _each_frame,
+        _each_block,
         out_dims,
         *operands,
         token=kernel.__name__,
         new_axes={dim: size for dim, size in out.items() if dim not in inside.values()},
         adjust_chunks={dim: (size,) for dim, size in out.items() if dim in stands_in.values()},
-        concatenate=True,
+        # A layer that joins blocks is told from the others: Dask would make it part of those that
+        # use it, and do its work once for every block of theirs.
+        concatenate=not joined,
+        align_arrays=False,
         dtype=dtype,
         meta=np.empty((0,) * len(out_dims), dtype=dtype),
+        joined=joined,
         **options,
     )
+
+
+def _is_split(array: xr.DataArray, dims: Iterable[Hashable]) -> bool:
+    return any(len(array.chunksizes[dim]) > 1 for dim in dims)
+
+
+def _beside(other: xr.DataArray, array: xr.DataArray) -> da.Array:
+    """Blocks of a smaller array, as ``array`` is cut; one block along a dimension may stay one."""
+    chunks = {dim: array.chunksizes[dim] for dim in other.dims}
+    if not is_lazy(other):
+        return da.from_array(np.asarray(other), chunks=tuple(chunks.values()))
+    return other.chunk({dim: cut for dim, cut in chunks.items() if _is_split(other, [dim])}).data
+
+
+def _places_to_cut(other: xr.DataArray, array: xr.DataArray) -> dict[int, int]:
+    """Axes of ``other`` that come whole where ``array`` is split, and its axis of each."""
+    if not is_lazy(other):
+        return {}
+    return {
+        axis: array.dims.index(dim)
+        for axis, dim in enumerate(other.dims)
+        if _is_split(array, [dim]) and not _is_split(other, [dim])
+    }
+
+
+def _each_block(
+    *blocks: Any, joined: Sequence[int], cut: Sequence[Mapping[int, int]] = (), **options: Any
+) -> np.ndarray:
+    """Join a list of blocks along ``joined`` axes, or cut what came whole; call the kernel."""
+    if joined:
+        (parts,) = blocks
+        blocks = (concatenate_axes(parts, joined),)
+    elif cut:
+        first, *beside, where = blocks
+        blocks = first, *(_cut(other, axes, where) for other, axes in zip(beside, cut, strict=True))
+    return _each_frame(*blocks, **options)
+
+
+def _cut(block: np.ndarray, axes: Mapping[int, int], where: Sequence[slice]) -> np.ndarray:
+    everything = slice(None)
+    region = (where[axes[axis]] if axis in axes else everything for axis in range(block.ndim))
+    return np.asarray(block[tuple(region)])
 
 
 def _each_frame(
@@ -206,11 +255,6 @@ def planned_sinogram(ds: xr.Dataset, verb: str, whole: Sequence[str] = ()) -> xr
         planned = plan.correct(verb, sizes, block, itemsize, allowed_mem=allowed_memory(None))
         planned.checked("Open the scan in smaller blocks: open_scan(path, allowed_mem=...).")
     return sinogram
-
-
-def gathered(array: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:
-    """Join the blocks of a small array along some dimensions."""
-    return array.chunk(dict.fromkeys(dims, -1)) if is_lazy(array) else array
 
 
 def first_block(array: xr.DataArray) -> xr.DataArray:
@@ -250,7 +294,7 @@ def reduce_kernel(
         name=None,
     )
     places = list(np.ndindex(*boxed.numblocks))
-    groups = [places[first : first + _GROUP] for first in range(0, len(places), _GROUP)]
+    groups = [places[first : first + GROUP] for first in range(0, len(places), GROUP)]
     merged = _Tree(combine)
     for (box,) in compute(_merges(boxed, groups, combine), len(groups), description):
         merged.add(box.item())
@@ -302,66 +346,3 @@ def _merged(combine: Callable[[Any, Any], Any], boxes: Sequence[Any]) -> Any:
     for box in boxes[1:]:
         result = combine(result, box.item())
     return _box(result, boxes[0].ndim)
-
-
-def compute_arrays(arrays: Sequence[xr.DataArray], description: str) -> list[xr.DataArray]:
-    """Load small arrays together, so that what they share is computed once."""
-    lazy = [index for index, array in enumerate(arrays) if is_lazy(array)]
-    result = list(arrays)
-    if not lazy:
-        return result
-    loaded = _fetched([arrays[index].data for index in lazy], description)
-    for index, data in zip(lazy, loaded, strict=True):
-        # Where the data have blocks, scalar coordinates are lazy too.
-        result[index] = arrays[index].copy(data=data).compute()
-    return result
-
-
-def _fetched(arrays: Sequence[da.Array], description: str) -> list[np.ndarray]:
-    """Fetch all blocks, and join them here: no worker holds more than its blocks."""
-    whole = [np.empty(data.shape, dtype=data.dtype) for data in arrays]
-    keys = [(data.name, *place) for data in arrays for place in np.ndindex(data.numblocks)]
-    regions = [(n, one) for n, data in enumerate(arrays) for one in slices_from_chunks(data.chunks)]
-    groups = [keys[first : first + _GROUP] for first in range(0, len(keys), _GROUP)]
-    layers = HighLevelGraph.merge(*(data.dask for data in arrays))
-    batches = in_batches(layers, groups, wanted=True, kept=[data.name for data in arrays])
-    blocks = chain.from_iterable(compute(batches, len(keys), description))
-    for (n, region), block in zip(regions, blocks, strict=True):
-        whole[n][region] = block
-    return whole
-
-
-def compute_here(
-    batches: Iterable[Batch],
-    total: int,  # noqa: ARG001
-    description: str,  # noqa: ARG001
-) -> Iterator[list[Any]]:
-    """Compute batches one after the other with Dask's own scheduler of this moment."""
-    get = dask.base.get_scheduler() or dask.threaded.get
-    for batch in batches:
-        results = list(get(batch.tasks(), list(batch.keys)))
-        yield results if batch.wanted else []
-
-
-_COMPUTE: ContextVar[Compute | None] = ContextVar("compute", default=None)
-
-
-def compute(batches: Iterable[Batch], total: int, description: str) -> Iterator[list[Any]]:
-    """Compute batches of tasks in the way the runtime has set up, with its progress and retries.
-
-    ``total`` is the number of results in all; each batch's are yielded in order, if they are
-    ``wanted``, else an empty list.
-    """
-    usual: Compute = dask.config.get("ndtomo_dask.compute", compute_here)
-    with one_blas_thread():
-        yield from (_COMPUTE.get() or usual)(batches, total, description)
-
-
-@contextmanager
-def computing_with(function: Compute) -> Iterator[None]:
-    """Let ``function(batches, total, description)`` do the computing inside a ``with`` block."""
-    token = _COMPUTE.set(function)
-    try:
-        yield
-    finally:
-        _COMPUTE.reset(token)

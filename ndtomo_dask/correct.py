@@ -11,14 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.apply import (
-    apply_kernel,
-    compute_arrays,
-    detached,
-    gathered,
-    is_lazy,
-    planned_sinogram,
-)
+from ndtomo_dask.apply import apply_kernel, detached, is_lazy, planned_sinogram
+from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import sinogram as kernel
 from ndtomo_dask.schema import (
@@ -130,9 +124,7 @@ def _air(sinogram: xr.DataArray, width: int, side: Side, method: str) -> xr.Data
         side=side,
     )
     sizes = {dim: edges.sizes[dim] for dim in ("angle", "channel")}
-    return apply_kernel(
-        air_model_block, gathered(edges, sizes), core=list(sizes), out=sizes, method=method
-    )
+    return apply_kernel(air_model_block, edges, core=list(sizes), out=sizes, method=method)
 
 
 def edge_mean_block(block: np.ndarray, *, width: int, side: Side) -> np.ndarray:
@@ -193,7 +185,7 @@ def _scale(sinogram: xr.DataArray, reference: str) -> xr.DataArray:
     sizes = {"angle": sums.sizes["angle"]}
     return apply_kernel(
         scale_block,
-        gathered(sums, ["angle", "channel"]),
+        sums,
         core=["angle", "channel"],
         out=sizes,
         reference=reference,

@@ -10,11 +10,11 @@ from ndtomo_dask.apply import (
     allowed_memory,
     apply_kernel,
     block_of,
-    compute_arrays,
     first_block,
     reduce_kernel,
     sizes_of,
 )
+from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.threads import one_blas_thread

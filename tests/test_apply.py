@@ -8,21 +8,18 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndtomo_dask import apply
+from ndtomo_dask import computing
 from ndtomo_dask.apply import (
     allowed_memory,
     apply_kernel,
     block_of,
-    compute_arrays,
-    compute_here,
-    computing_with,
     detached,
     first_block,
-    gathered,
     is_lazy,
     reduce_kernel,
     split_blocks,
 )
+from ndtomo_dask.computing import compute_arrays, compute_here, computing_with
 from ndtomo_dask.graphs import block_keys, in_batches
 from tests.strategies import chunkings
 
@@ -176,14 +173,53 @@ def test_any_graph_can_be_detached_and_detached_again(array, steps):
     np.testing.assert_array_equal((made + detached(made)).sum("angle"), (2 * made).sum("angle"))
 
 
-def test_gathered_joins_some_dimensions_and_leaves_the_others(array):
-    joined = gathered(array.chunk(channel=3, angle=2, z=1), ["angle", "channel"])
-    assert joined.data.numblocks == (2, 1, 1, 1)
-    np.testing.assert_array_equal(joined, array)
+def turned_block(block):
+    return block.transpose(2, 0, 1)
+
+
+def test_a_kernel_joins_the_blocks_of_what_it_consumes(array):
+    turned = apply_kernel(
+        turned_block,
+        array.chunk(channel=3, angle=2, translation=5, z=1),
+        core=["channel", "angle"],
+        out={"row": 10, "column": 6},
+    )
+    assert turned.data.numblocks == (2, 1, 1, 2)
+    assert turned.dims == ("z", "row", "column", "translation")
+    expected = array.transpose("z", "channel", "angle", "translation")
+    np.testing.assert_array_equal(turned, expected)
+
+
+def test_what_is_made_of_joined_blocks_is_made_once_and_cut_for_each(array):
+    READS.clear()
+    lazy = array.chunk(channel=3, angle=2, z=1)
+    small = apply_kernel(top_block, lazy, core=["translation"], out={})
+    sizes = {"angle": 6, "channel": 10}
+    whole = apply_kernel(reading, small, core=list(sizes), out=sizes)
+    assert whole.data.numblocks == (2, 1, 1)
+    both = apply_kernel(minus_block, lazy, whole)
+    assert both.data.numblocks == lazy.data.numblocks
+    assert not [layer for layer in both.data.dask.layers if "rechunk" in layer]
+    np.testing.assert_array_equal(both, array - array.max("translation"))
+    assert READS == [(6, 10), (6, 10)]
+
+
+def test_a_kernel_that_joins_blocks_takes_nothing_beside(array):
+    beside = xr.DataArray(np.ones(10), dims="channel")
+    with pytest.raises(ValueError, match="joins blocks"):
+        apply_kernel(minus_block, array.chunk(channel=3), beside, core=["channel"], out={})
+
+
+def top_block(block):
+    return block.max(axis=1)
+
+
+def minus_block(block, other):
+    return block - other[:, None]
 
 
 def test_arrays_are_fetched_by_their_blocks_even_if_one_is_made_from_another(array, monkeypatch):
-    monkeypatch.setattr(apply, "_GROUP", 3)
+    monkeypatch.setattr(computing, "GROUP", 3)
     blocks = []
 
     def counting(batches, total, description):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ndtomo_dask.apply import compute_here, reduce_kernel
+from ndtomo_dask.apply import reduce_kernel
+from ndtomo_dask.computing import compute_here
 from ndtomo_dask.graphs import block_keys, in_batches
 
 MADE = []
@@ -81,9 +82,9 @@ def test_a_reduction_in_groups_is_merged_as_one_tree(count, monkeypatch):
     """Whether in one group or many, the same pairs are merged: here they are written as such."""
     array = xr.DataArray(np.arange(float(count)), dims="channel").chunk(channel=1)
     with dask.config.set(scheduler="synchronous"):
-        monkeypatch.setattr("ndtomo_dask.apply._GROUP", 4096)
+        monkeypatch.setattr("ndtomo_dask.apply.GROUP", 4096)
         whole = reduce_kernel(array, written, paired, description="one group")
-        monkeypatch.setattr("ndtomo_dask.apply._GROUP", 8)
+        monkeypatch.setattr("ndtomo_dask.apply.GROUP", 8)
         assert reduce_kernel(array, written, paired, description="groups of 8") == whole
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from ndtomo_dask.apply import block_of, compute
+from ndtomo_dask.apply import block_of
+from ndtomo_dask.computing import compute
 from ndtomo_dask.errors import BlockError, OptionError
 from ndtomo_dask.graphs import block_keys, in_batches
 from ndtomo_dask.io.arrays import open_for_writing

@@ -13,7 +13,7 @@ import yaml
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from ndtomo_dask.apply import compute
+from ndtomo_dask.computing import compute
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.graphs import Batch
 from ndtomo_dask.io.damage import Damage, Verification, of_blocks, of_metadata, of_variable

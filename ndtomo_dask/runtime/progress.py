@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ndtomo_dask.apply import compute_here, computing_with
+from ndtomo_dask.computing import compute_here, computing_with
 from ndtomo_dask.graphs import Batch
 from ndtomo_dask.runtime.flight import compute_on
 

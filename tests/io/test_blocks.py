@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ndtomo_dask.apply import compute_here, computing_with
+from ndtomo_dask.computing import compute_here, computing_with
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.io import blocks
 from ndtomo_dask.io.blocks import Block, Share, in_order

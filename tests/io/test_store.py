@@ -14,7 +14,8 @@ import xarray as xr
 import zarr
 
 from ndtomo_dask import find_components, fit_peaks, map_components, reconstruct
-from ndtomo_dask.apply import apply_kernel, block_of, compute_here, computing_with
+from ndtomo_dask.apply import apply_kernel, block_of
+from ndtomo_dask.computing import compute_here, computing_with
 from ndtomo_dask.coordinates import axis_variable, derive_axes
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.layout import open_store

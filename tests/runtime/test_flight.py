@@ -17,7 +17,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, LocalCluster
 
 import ndtomo_dask as nd
-from ndtomo_dask.apply import compute
+from ndtomo_dask.computing import compute
 from ndtomo_dask.errors import BlockError, ClusterError, Stopped
 from ndtomo_dask.graphs import Batch, block_keys, in_batches
 from ndtomo_dask.runtime import stoppable
