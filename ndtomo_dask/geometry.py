@@ -1,8 +1,10 @@
 """Parallel-beam geometry: where each ray of a scan passes through the reconstruction grid.
 
-The convention, shared with scikit-image and ASTRA: a pixel (row, column) lies at
-``x = column - (columns - 1)/2`` and ``y = row - (rows - 1)/2``, in translation steps, and projects
-at angle θ onto translation index ``rotation_center + x cos θ - y sin θ + shift(θ)``.
+The convention, shared with scikit-image and ASTRA: lengths are in translation steps and counted
+from the rotation axis, rows count downwards. A pixel (row, column) lies at
+``x = x₀ + p (column - (columns - 1)/2)`` and ``y = y₀ + p (row - (rows - 1)/2)``, where p is
+``pixel_size`` and (y₀, x₀) ``grid_center``, and projects at angle θ onto translation index
+``rotation_center + x cos θ - y sin θ + shift(θ)``.
 """
 
 from dataclasses import dataclass, field, replace
@@ -28,9 +30,13 @@ class ParallelGeometry:
     rotation_center: float
     """Translation index (0-based, fractional) onto which the rotation axis projects."""
     shape: tuple[int, int]
-    """Rows and columns of the reconstruction grid; a pixel is one translation step wide."""
+    """Rows and columns of the reconstruction grid."""
     shifts: Float64 = field(default_factory=lambda: np.zeros(0))
     """Shift of each projection, in translation steps; empty means none."""
+    pixel_size: float = 1.0
+    """Edge of a pixel, in translation steps."""
+    grid_center: tuple[float, float] = (0.0, 0.0)
+    """Middle of the grid (y, x) as seen from the rotation axis, in translation steps."""
 
     def __post_init__(self) -> None:
         angles = np.ascontiguousarray(self.angles, dtype=np.float64)
@@ -58,6 +64,10 @@ class ParallelGeometry:
             )
         if min(self.shape) < 1:
             raise SchemaError(f"a grid of {self.shape} has no pixels: pass a size of 1 or more.")
+        if not (np.isfinite(self.pixel_size) and self.pixel_size > 0):
+            raise SchemaError(f"pixel_size {self.pixel_size:g} must be a number greater than 0.")
+        if not np.isfinite(self.grid_center).all():
+            raise SchemaError(f"grid_center {self.grid_center} must be two finite numbers (y, x).")
         if not -0.5 <= self.rotation_center <= self.translations - 0.5:
             raise SchemaError(
                 f"rotation_center {self.rotation_center:g} lies outside the {self.translations} "
@@ -87,8 +97,23 @@ class ParallelGeometry:
 
     @cached_property
     def origins(self) -> Float64:
-        """Translation index onto which the middle of the grid projects, at each angle."""
+        """Translation index onto which the rotation axis projects, at each angle."""
         return self.rotation_center + self.shifts
+
+    @cached_property
+    def y(self) -> Float64:
+        """Distance of each row of pixels below the rotation axis, in translation steps."""
+        return self._centers(0)
+
+    @cached_property
+    def x(self) -> Float64:
+        """Distance of each column of pixels to the right of the rotation axis."""
+        return self._centers(1)
+
+    def _centers(self, dimension: int) -> Float64:
+        size = self.shape[dimension]
+        offsets = self.pixel_size * (np.arange(size) - (size - 1) / 2)
+        return np.asarray(self.grid_center[dimension] + offsets)
 
     @cached_property
     def weights(self) -> Float64:
@@ -104,7 +129,8 @@ class ParallelGeometry:
     @cached_property
     def digest(self) -> str:
         """Content hash, by which a worker recognises a geometry it has seen."""
-        numbers = (self.translations, self.rotation_center, *self.shape)
+        grid = (*self.shape, self.pixel_size, *self.grid_center)
+        numbers = (self.translations, self.rotation_center, *grid)
         content = repr(numbers).encode() + self.angles.tobytes() + self.shifts.tobytes()
         return blake2b(content, digest_size=16).hexdigest()
 
