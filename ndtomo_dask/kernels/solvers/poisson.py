@@ -1,0 +1,184 @@
+"""Maximum likelihood for counts: every step multiplies, so nothing becomes negative."""
+
+from typing import Any
+
+import numpy as np
+
+from ndtomo_dask.errors import SchemaError
+from ndtomo_dask.kernels.projectors import Projector
+from ndtomo_dask.kernels.solvers.iteration import (
+    Advance,
+    Arrays,
+    Stopping,
+    Watch,
+    check_iterations,
+    iterate,
+)
+from ndtomo_dask.kernels.solvers.problem import (
+    Problem,
+    Support,
+    make_problem,
+    ratio,
+    reciprocal,
+    select_projections,
+)
+from ndtomo_dask.kernels.solvers.subsets import Order, projection_subsets
+
+Array = Any
+
+
+def mlem(
+    A: Projector,
+    sinogram: Array,
+    *,
+    iterations: int = 20,
+    mask: Array | None = None,
+    weights: Array | None = None,
+    x0: Array | None = None,
+    support: Support = None,
+    subsets: int = 1,
+    order: Order = "golden",
+    stop: Stopping | None = None,
+    watch: Watch | None = None,
+) -> Array:  # (angle, translation, channel) -> (y, x, channel)
+    """Maximum likelihood of Poisson counts, x ← x Aᵀ W (y / A x) / Aᵀ W 1 (Shepp & Vardi 1982).
+
+    After each step without subsets the sum of A x is that of the counts, and the likelihood never
+    falls. Counts of any unit will do, if their variance is proportional to them; data from which a
+    background was subtracted are not counts.
+
+    Parameters
+    ----------
+    A
+        Projector of the sinogram's geometry.
+    sinogram
+        Counts, 0 or more.
+    iterations
+        Steps from a uniform volume; few of them smooth, many fit the noise.
+    mask
+        True where a sample has no weight, as sinogram-shaped or with one channel for all.
+    weights
+        Weight of each sample in the likelihood; 0 or NaN where it has none; shaped as ``mask``.
+    x0
+        Volume to start from; a pixel of 0 stays 0. Steps go on from it as if uninterrupted.
+    support
+        None for all pixels; "circle" or True where a pixel may be other than 0, (y, x).
+    subsets
+        Number of subsets of projections, used one after the other in each iteration (OSEM; Hudson
+        & Larkin 1994): about as many times faster, and neither law above holds.
+    order
+        Of the subsets: "golden", "bit-reversal" or "sequential".
+    stop
+        When a channel stops; the misfit is the deviance, 2 Σ w (A x - y + y log(y / A x)), whose
+        expectation is about the number of samples where there are more than a few counts
+        (Bertero et al. 2010). ``Stopping.residual`` is its square root as a share of a uniform
+        volume's.
+    watch
+        Called with the steps made, the volume and its deviance.
+
+    Returns
+    -------
+    Density per translation step.
+
+    Raises
+    ------
+    SchemaError
+        A sample that has weight is negative, or ``x0`` is.
+    """
+    check_iterations(iterations)
+    problem = make_problem(
+        A, sinogram, mask=mask, weights=weights, support=support, nonnegative=True
+    )
+    _refuse_negative(problem)
+    x = _uniform(problem) if x0 is None else problem.start(x0)
+    turns = projection_subsets(A.geometry, subsets, order)
+    fixed = {"y": problem.sinogram, "w": problem.weights}
+    measured = stop is not None or watch is not None
+    target = None
+    if stop is not None:
+        target = stop.target(problem, deviance(A(_uniform(problem)), fixed["y"], fixed["w"]))
+    advance = (
+        _all_at_once(problem, fixed, measured)
+        if subsets == 1
+        else _in_subsets(problem, turns, measured)
+    )
+    return iterate(
+        advance, fixed, {"x": x}, iterations=iterations, stop=stop, target=target, watch=watch
+    )
+
+
+def osem(A: Projector, sinogram: Array, *, subsets: int = 10, **options: Any) -> Array:
+    """`mlem` in ordered subsets of the projections; as many as there are projections at most."""
+    return mlem(A, sinogram, subsets=min(subsets, A.geometry.angles.size), **options)
+
+
+def _refuse_negative(problem: Problem) -> None:
+    xp = problem.xp
+    lowest = xp.min(problem.sinogram, axis=(0, 1))
+    negative = xp.nonzero(lowest < 0)[0]
+    if negative.shape[0]:
+        channel = int(negative[0])
+        raise SchemaError(
+            f"mlem needs counts of 0 or more, but channel {channel} of its block has "
+            f"{float(lowest[channel]):g}: use sirt with nonnegative=True, or mask such samples."
+        )
+
+
+def _uniform(problem: Problem) -> Array:
+    """Volume of one value in each channel that has as many counts as the data."""
+    xp = problem.xp
+    region = problem.region()
+    counts = xp.sum(problem.sinogram * problem.weights, axis=(0, 1), dtype=xp.float64)
+    seen = xp.sum(problem.A(region) * problem.weights, axis=(0, 1), dtype=xp.float64)
+    return region * xp.astype(ratio(counts, seen), problem.sinogram.dtype)
+
+
+def _all_at_once(problem: Problem, fixed: Arrays, measured: bool) -> Advance:
+    A = problem.A
+    fixed["columns"] = reciprocal(A.T(problem.weights))
+
+    def advance(fixed: Arrays, state: Arrays) -> tuple[Array | None, Arrays]:
+        seen = A(state["x"])
+        misfit = deviance(seen, fixed["y"], fixed["w"]) if measured else None
+        return misfit, {"x": _step(A, state["x"], seen, fixed["y"], fixed["w"], fixed["columns"])}
+
+    return advance
+
+
+def _in_subsets(problem: Problem, turns: list[np.ndarray], measured: bool) -> Advance:
+    A, xp = problem.A, problem.xp
+    parts = [select_projections(A, turn) for turn in turns]
+
+    def advance(fixed: Arrays, state: Arrays) -> tuple[Array | None, Arrays]:
+        x = state["x"]
+        misfit = deviance(A(x), fixed["y"], fixed["w"]) if measured else None
+        for part, turn in zip(parts, turns, strict=True):
+            y, w = (xp.take(fixed[name], turn, axis=0) for name in ("y", "w"))
+            x = _step(part, x, part(x), y, w, reciprocal(part.T(w)))
+        return misfit, {"x": x}
+
+    return advance
+
+
+def _step(A: Projector, x: Array, seen: Array, y: Array, w: Array, columns: Array) -> Array:
+    quotient = ratio(y, seen)
+    quotient *= w
+    factor = A.T(quotient)
+    factor *= columns
+    factor *= x
+    return factor
+
+
+def deviance(seen: Array, y: Array, w: Array) -> Array:
+    """2 Σ w (m - y + y log(y / m)) of each channel for counts y and their model m, in float64.
+
+    Infinite where the model is 0 and the count is not.
+    """
+    from array_api_compat import array_namespace
+
+    xp = array_namespace(y)
+    m, counts = xp.astype(seen, xp.float64), xp.astype(y, xp.float64)
+    some = counts > 0
+    log = xp.log(xp.where(some, ratio(xp.ones_like(m), m) * counts, xp.ones_like(m)))
+    terms = m - counts + xp.where(some, counts * log, xp.zeros_like(m))
+    return 2 * xp.sum(terms * w, axis=(0, 1))
