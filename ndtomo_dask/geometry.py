@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from ndtomo_dask.errors import SchemaError
 
 Float64 = NDArray[np.float64]
+Selection = NDArray[np.bool_] | NDArray[np.integer] | slice
+"""Some projections: a mask over all of them, their indices in any order, or a slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,18 @@ class ParallelGeometry:
             shifts = np.zeros_like(angles)
         object.__setattr__(self, "angles", angles)
         object.__setattr__(self, "shifts", shifts)
+        self._make_plain()
         self._check()
+
+    def _make_plain(self) -> None:
+        """Turn NumPy's scalars into Python's, so that equal geometries have one digest."""
+        rows, columns = self.shape
+        down, right = self.grid_center
+        object.__setattr__(self, "translations", int(self.translations))
+        object.__setattr__(self, "rotation_center", float(self.rotation_center))
+        object.__setattr__(self, "shape", (int(rows), int(columns)))
+        object.__setattr__(self, "pixel_size", float(self.pixel_size))
+        object.__setattr__(self, "grid_center", (float(down), float(right)))
 
     def _check(self) -> None:
         if self.angles.ndim != 1 or not self.angles.size:
@@ -81,19 +94,34 @@ class ParallelGeometry:
         translations: int,
         *,
         rotation_center: float | None = None,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
         shifts: Float64 | None = None,
+        pixel_size: float = 1.0,
+        grid_center: tuple[float, float] = (0.0, 0.0),
     ) -> "ParallelGeometry":
-        """Build a square grid of ``size`` pixels (default: the translations) around the axis."""
-        size = translations if size is None else size
+        """Build a grid of ``size`` pixels, or (rows, columns), around ``grid_center``.
+
+        Without a size it is square, and as wide as the translations.
+        """
+        if size is None:
+            size = max(1, round(translations / pixel_size)) if pixel_size > 0 else translations
+        shape = (size, size) if isinstance(size, int) else size
         center = (translations - 1) / 2 if rotation_center is None else float(rotation_center)
         shifts = np.zeros(0) if shifts is None else shifts
-        return cls(angles, translations, center, (size, size), shifts)
+        return cls(angles, translations, center, shape, shifts, pixel_size, grid_center)
 
-    def select(self, projections: NDArray[np.bool_]) -> "ParallelGeometry":
-        """Keep some of the projections."""
+    def select(self, projections: Selection) -> "ParallelGeometry":
+        """Keep some of the projections, by a mask, by their indices or by a slice."""
         angles, shifts = self.angles[projections], self.shifts[projections]
         return replace(self, angles=angles, shifts=shifts)
+
+    def turn(self, angle: float) -> "ParallelGeometry":
+        """Add ``angle`` to every projection angle: the image turns counterclockwise by it.
+
+        >>> float(ParallelGeometry.centered(np.array([0.5]), 9).turn(0.25).angles[0])
+        0.75
+        """
+        return replace(self, angles=self.angles + angle)
 
     @cached_property
     def origins(self) -> Float64:

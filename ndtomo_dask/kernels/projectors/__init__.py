@@ -1,8 +1,7 @@
 """Every projector A: ``A(volume)`` projects, ``A.T(sinogram)`` back-projects, and they are adjoint.
 
-All share one model, pixel-driven linear interpolation: a pixel projects onto a fractional
-translation index u and gives 1 - f of its value to index floor(u) and f = u - floor(u) to the next;
-what falls beside the detector is lost. The channel axis is last, and no channel sees another.
+The channel axis is last, and no channel sees another. What a pixel gives to which samples is the
+model (`ndtomo_dask.kernels.projectors.footprints`); where it projects to is the geometry.
 """
 
 from collections.abc import Callable
@@ -11,20 +10,33 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from ndtomo_dask.errors import BackendError, SchemaError, nearest
-from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.geometry import ParallelGeometry, Selection
 
 Array = Any
 """An array of whatever library the projector computes with."""
 
-# CuPy, Torch and ASTRA projectors get one row each; a row imports nothing until it is asked for.
+# A row imports nothing until it is asked for. CuPy gets a row once it has a projector of its own;
+# until then, "torch" computes on CUDA devices.
 LOADERS = {
     "reference": "ndtomo_dask.kernels.projectors.reference:MatrixProjector",
     "cpu": "ndtomo_dask.kernels.projectors.numba:NumbaProjector",
+    "astra": "ndtomo_dask.kernels.projectors.astra:AstraProjector",
+    "torch": "ndtomo_dask.kernels.projectors.torch:TorchProjector",
 }
 
 
 class Projector(Protocol):
-    """What a solver needs of a projector: A(x), A.T(y), and the geometry behind them."""
+    """What a solver needs of a projector: A(x), A.T(y), and the geometry behind them.
+
+    A projector of several models names them in ``models``, its own choice first, and is built as
+    ``Projector(geometry, model)``; one without ``models`` knows ``"pixel"`` only and is built as
+    ``Projector(geometry)``.
+
+    A projector may have methods of its own that a solver calls instead of the generic one, where
+    they are there. So far that is ``A.fbp(sinogram, filter_name)``: filtered back-projection,
+    (angle, translation, ...) -> (y, x, ...), with the weights of ``A.geometry`` and the scale of
+    `ndtomo_dask.kernels.solvers.fbp`; it raises `OptionError` for a filter that it does not have.
+    """
 
     geometry: ParallelGeometry
 
@@ -35,6 +47,10 @@ class Projector(Protocol):
     @property
     def T(self) -> Callable[[Array], Array]:  # (angle, translation, channel) -> (y, x, channel)
         """The adjoint: back-projects a sinogram, unfiltered."""
+        ...
+
+    def select(self, projections: Selection) -> "Projector":
+        """Keep some of the projections: a mask, indices in any order, or a slice."""
         ...
 
 
@@ -49,10 +65,23 @@ def resolve_backend(name: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def load_projector(name: str, geometry: ParallelGeometry) -> Projector:
+def load_projector(name: str, geometry: ParallelGeometry, model: str | None = None) -> Projector:
     """Build the named projector, or return the one this process built for an equal geometry.
 
-    Raises `BackendError` where the name is unknown or its library is not installed.
+    Parameters
+    ----------
+    name
+        A name in `LOADERS`, or "auto".
+    geometry
+        Angles, translations and grid.
+    model
+        ``"pixel"``, ``"joseph"``, ``"line"`` or ``"strip"``; default: the backend's own choice,
+        which is ``"joseph"`` of "astra" and ``"pixel"`` of all others.
+
+    Raises
+    ------
+    BackendError
+        The name is unknown, its library is not installed, or it does not have the model.
     """
     name = resolve_backend(name)
     if name not in LOADERS:
@@ -61,11 +90,20 @@ def load_projector(name: str, geometry: ParallelGeometry) -> Projector:
     try:
         projector = getattr(import_module(module), attribute)
     except ImportError as error:
+        if isinstance(error, BackendError):
+            raise
         raise BackendError(
             f"backend={name!r} needs {error.name!r}, which is not installed here: "
             f"pip install 'ndtomo-dask[{name}]' on the workers, or pass backend='cpu'."
         ) from error
-    return cast(Projector, projector(geometry))
+    models = getattr(projector, "models", ("pixel",))
+    if model is not None and model not in models:
+        raise BackendError(
+            f"backend={name!r} has no model={model!r}: pass model={models[0]!r}, or "
+            f"backend='reference', which has all models."
+        )
+    made = projector(geometry, model or models[0]) if models != ("pixel",) else projector(geometry)
+    return cast(Projector, made)
 
 
 def check_block(array: Array, leading: tuple[int, int], what: str) -> None:
@@ -75,7 +113,8 @@ def check_block(array: Array, leading: tuple[int, int], what: str) -> None:
             f"a {what} of shape {tuple(array.shape)} does not fit the geometry, "
             f"whose {what} begins with {leading}."
         )
-    if array.dtype.name not in ("float32", "float64"):
+    dtype = str(array.dtype).rpartition(".")[2]  # Torch says torch.float32
+    if dtype not in ("float32", "float64"):
         raise SchemaError(
-            f"a {what} of {array.dtype.name} cannot be projected: pass {what}.astype('float32')."
+            f"a {what} of {dtype} cannot be projected: pass {what}.astype('float32')."
         )

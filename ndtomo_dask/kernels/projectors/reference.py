@@ -1,61 +1,98 @@
 """The projector as a sparse matrix, written to be obviously right; slow, and large in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.geometry import ParallelGeometry, Selection
 from ndtomo_dask.kernels.projectors import check_block
+from ndtomo_dask.kernels.projectors.footprints import MODELS, check_gaps, footprint, reach
 
 Block = NDArray[np.floating]
 
 
 class MatrixProjector:
-    """Pixel-driven linear interpolation as one matrix, by which the fast projectors are judged."""
+    """Any model as one matrix, by which the fast projectors are judged."""
 
-    def __init__(self, geometry: ParallelGeometry) -> None:
+    models = tuple(MODELS)
+
+    def __init__(
+        self,
+        geometry: ParallelGeometry,
+        model: str = "pixel",
+        matrix: sparse.csr_array | None = None,
+    ) -> None:
         self.geometry = geometry
-        self.matrix = projection_matrix(geometry)
+        self.model = model
+        self.matrix = projection_matrix(geometry, model) if matrix is None else matrix
 
     def __call__(self, volume: Block) -> Block:  # (y, x, ...) -> (angle, translation, ...)
         """Project a volume."""
-        geometry = self.geometry
-        check_block(volume, geometry.shape, "volume")
-        rays = self.matrix @ volume.reshape(self.matrix.shape[1], -1)
-        shape = (geometry.angles.size, geometry.translations, *volume.shape[2:])
-        return np.asarray(rays.reshape(shape), dtype=volume.dtype)
+        check_block(volume, self.geometry.shape, "volume")
+        rays = self._matrix(volume) @ volume.reshape(self.matrix.shape[1], -1)
+        return np.asarray(rays.reshape(*self._samples, *volume.shape[2:]))
 
     @property
     def T(self) -> Callable[[Block], Block]:
         """The adjoint: back-projects a sinogram, unfiltered."""
         return self._back_project
 
+    def select(self, projections: Selection) -> "MatrixProjector":
+        """Keep some of the projections: the same rows of the same matrix."""
+        geometry = self.geometry.select(projections)
+        rows = np.arange(self.matrix.shape[0]).reshape(self._samples)[projections]
+        return type(self)(geometry, self.model, self.matrix[rows.ravel()])
+
     def _back_project(self, sinogram: Block) -> Block:  # (angle, translation, ...) -> (y, x, ...)
-        geometry = self.geometry
-        check_block(sinogram, (geometry.angles.size, geometry.translations), "sinogram")
-        pixels = self.matrix.T @ sinogram.reshape(self.matrix.shape[0], -1)
-        return np.asarray(
-            pixels.reshape(*geometry.shape, *sinogram.shape[2:]), dtype=sinogram.dtype
-        )
+        check_block(sinogram, self._samples, "sinogram")
+        pixels = self._matrix(sinogram).T @ sinogram.reshape(self.matrix.shape[0], -1)
+        return np.asarray(pixels.reshape(*self.geometry.shape, *sinogram.shape[2:]))
+
+    @property
+    def _samples(self) -> tuple[int, int]:
+        return self.geometry.angles.size, self.geometry.translations
+
+    def _matrix(self, block: Block) -> sparse.csr_array:
+        return self.matrix.astype(block.dtype, copy=False)
 
 
-def projection_matrix(geometry: ParallelGeometry) -> sparse.csr_array:
-    """Weight of each pixel (column) in each sinogram sample (row), both in C order."""
-    rows, columns = geometry.shape
-    y = np.arange(rows)[:, None] - (rows - 1) / 2
-    x = np.arange(columns)[None, :] - (columns - 1) / 2
-    pixel = np.arange(rows * columns)
-    blocks = []
-    for angle, origin in zip(geometry.angles, geometry.origins, strict=True):
-        u = (origin + x * np.cos(angle) - y * np.sin(angle)).ravel()
-        below = np.floor(u).astype(int)
-        fraction = u - below
-        sample = np.concatenate([below, below + 1])
-        weight = np.concatenate([1 - fraction, fraction])
-        seen = (sample >= 0) & (sample < geometry.translations)
-        where = (sample[seen], np.tile(pixel, 2)[seen])
-        shape = (geometry.translations, pixel.size)
-        blocks.append(sparse.coo_array((weight[seen], where), shape=shape))
+def projection_matrix(geometry: ParallelGeometry, model: str = "pixel") -> sparse.csr_array:
+    """Weight of each pixel (column) in each sinogram sample (row), both in C order.
+
+    Parameters
+    ----------
+    geometry
+        Angles, translations and grid.
+    model
+        What a pixel gives to the samples near its projection: a name in
+        `ndtomo_dask.kernels.projectors.footprints.MODELS`.
+    """
+    check_gaps(model, geometry)
+    blocks = [_projection(geometry, model, angle) for angle in range(geometry.angles.size)]
     return sparse.csr_array(sparse.vstack(blocks))
+
+
+def _projection(geometry: ParallelGeometry, model: str, angle: int) -> sparse.coo_array:
+    """Weight of each pixel in each sample of one projection."""
+    theta = geometry.angles[angle]
+    cos, sin = np.cos(theta), np.sin(theta)
+    u = geometry.origins[angle] + np.add.outer(-geometry.y * sin, geometry.x * cos).ravel()
+    far = reach(model, geometry)[angle]
+    samples, pixels, weights = [], [], []
+    for sample in _samples_within(u, far):
+        weight = footprint(model, sample - u, cos, sin, pixel_size=geometry.pixel_size)
+        seen = (weight > 0) & (sample >= 0) & (sample < geometry.translations)
+        samples.append(sample[seen])
+        pixels.append(np.flatnonzero(seen))
+        weights.append(weight[seen])
+    where = (np.concatenate(samples), np.concatenate(pixels))
+    shape = (geometry.translations, u.size)
+    return sparse.coo_array((np.concatenate(weights), where), shape=shape)
+
+
+def _samples_within(u: Block, far: float) -> Iterator[NDArray[np.int64]]:
+    """Sample numbers no further than ``far`` from ``u``: the lowest of each, the next, ..."""
+    first = np.ceil(u - far).astype(np.int64)
+    return (first + n for n in range(int(np.floor(2 * far)) + 1))

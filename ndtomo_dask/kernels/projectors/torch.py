@@ -1,0 +1,204 @@
+"""The projector for Torch: tensors in, tensors out, on their device, and differentiable.
+
+The gradient of a projection is the back-projection of the gradient, and the other way round; both
+are Torch functions with each other as their derivative, so nothing is recorded ray by ray.
+
+Sums are made by gathering, line by line of pixels and angle by angle, with one multiplication and
+one addition at a time. So the bits of a channel depend neither on its neighbors nor on threads, and
+not on the order in which a GPU would scatter. NumPy arrays are accepted too, and computed on a CUDA
+device where Torch sees one.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ndtomo_dask.geometry import ParallelGeometry, Selection
+from ndtomo_dask.kernels.projectors import check_block
+from ndtomo_dask.kernels.projectors.footprints import MODELS, check_gaps, footprint, reach
+
+TEMPORARY = {"cpu": 2**19, "cuda": 2**24}
+"""Values of one temporary, at most: small ones stay in a cache, large ones keep a GPU busy."""
+
+Tensor = torch.Tensor
+Block = Any
+"""A tensor or a NumPy array."""
+Float64 = NDArray[np.float64]
+
+
+class TorchProjector:
+    """Any model by Torch, channels last, float32 or float64, on any device; adjoint to rounding."""
+
+    models = tuple(MODELS)
+
+    def __init__(self, geometry: ParallelGeometry, model: str = "pixel") -> None:
+        check_gaps(model, geometry)
+        self.geometry = geometry
+        self.model = model
+        self.reach = reach(model, geometry)
+        self.samples = (geometry.angles.size, geometry.translations)
+
+    def __call__(self, volume: Block) -> Block:  # (y, x, ...) -> (angle, translation, ...)
+        """Project a volume."""
+        return _on_device(_Project, self, volume)
+
+    @property
+    def T(self) -> Callable[[Block], Block]:
+        """The adjoint: back-projects a sinogram, unfiltered."""
+        return self._back_project
+
+    def select(self, projections: Selection) -> "TorchProjector":
+        """Keep some of the projections."""
+        return type(self)(self.geometry.select(projections), self.model)
+
+    def _back_project(self, sinogram: Block) -> Block:  # (angle, translation, ...) -> (y, x, ...)
+        return _on_device(_BackProject, self, sinogram)
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, volume: Tensor, A: TorchProjector) -> Tensor:
+        ctx.A = A
+        return _project(A, volume)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _apply(_BackProject, ctx.A, gradients[0]), None
+
+
+class _BackProject(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sinogram: Tensor, A: TorchProjector) -> Tensor:
+        ctx.A = A
+        return _back_project(A, sinogram)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _apply(_Project, ctx.A, gradients[0]), None
+
+
+def _apply(function: type[torch.autograd.Function], A: TorchProjector, block: Tensor) -> Tensor:
+    return cast(Tensor, function.apply(block, A))  # type: ignore[no-untyped-call]
+
+
+def _on_device(function: type[torch.autograd.Function], A: TorchProjector, block: Block) -> Block:
+    """Compute with a tensor as it is; with a NumPy array on the best device, and back again."""
+    if isinstance(block, Tensor):
+        return _apply(function, A, block)
+    owned = block if block.flags.writeable else block.copy()  # Torch knows no read-only memory
+    tensor = torch.from_numpy(np.ascontiguousarray(owned))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return _apply(function, A, tensor.to(device)).cpu().numpy()
+
+
+def _project(A: TorchProjector, volume: Tensor) -> Tensor:
+    geometry = A.geometry
+    check_block(volume, geometry.shape, "volume")
+    pixels = volume.reshape(*geometry.shape, math.prod(volume.shape[2:]))
+    channels = pixels.shape[2]
+    padded = torch.nn.functional.pad(pixels, (0, 0, 0, 1, 0, 1))  # zeros for what no ray sees
+    sinogram = torch.zeros((*A.samples, channels), dtype=volume.dtype, device=volume.device)
+    size = _fitting(geometry.translations * channels, volume.device)
+    for lines in _both_ways(geometry):
+        source = padded if lines.along == 1 else padded.transpose(0, 1)
+        for start in range(0, lines.angles.size, size):
+            some = lines.angles[start : start + size]
+            sinogram[torch.from_numpy(some).to(volume.device)] = _sum_lines(A, lines, some, source)
+    return sinogram.reshape(*A.samples, *volume.shape[2:])
+
+
+class _Lines:
+    """Lines of pixels along one axis of the grid, for the angles whose rays cross it steeply."""
+
+    def __init__(self, geometry: ParallelGeometry, along: int, angles: NDArray[np.int64]) -> None:
+        cos, sin = np.cos(geometry.angles), -np.sin(geometry.angles)
+        self.along, self.angles = along, angles
+        self.step, self.across = (cos, sin) if along == 1 else (sin, cos)
+        self.positions, self.others = (
+            (geometry.x, geometry.y) if along == 1 else (geometry.y, geometry.x)
+        )
+
+
+def _both_ways(geometry: ParallelGeometry) -> Iterator[_Lines]:
+    """Rows of pixels, for angles at which they spread more over the samples, and columns."""
+    rows = np.abs(np.cos(geometry.angles)) >= np.abs(np.sin(geometry.angles))
+    for along, chosen in ((1, rows), (0, ~rows)):
+        if chosen.any():
+            yield _Lines(geometry, along, np.flatnonzero(chosen))
+
+
+def _sum_lines(
+    A: TorchProjector, lines: _Lines, angles: NDArray[np.int64], source: Tensor
+) -> Tensor:  # (line, pixel, channel) -> (angle, translation, channel)
+    """Add up what each sample sees of every line; a pixel with no weight is the zero at the end."""
+    geometry, device = A.geometry, source.device
+
+    def column(values: Float64) -> Tensor:
+        return torch.from_numpy(values).to(device)[:, None]
+
+    theta, pitch = geometry.angles[angles], geometry.pixel_size * lines.step[angles]
+    pixels_seen = A.reach[angles] / np.abs(pitch)
+    taps = int(np.floor(2 * pixels_seen.max())) + 1
+    cos, sin, far, step = map(column, (np.cos(theta), np.sin(theta), pixels_seen, pitch))
+    origin = column((geometry.origins + lines.step * lines.positions[0])[angles])
+    across, size = column(lines.across[angles]), lines.positions.size
+    sample = torch.arange(geometry.translations, dtype=torch.float64, device=device)
+    shape = (angles.size, geometry.translations, source.shape[2])
+    total = torch.zeros(shape, dtype=source.dtype, device=device)
+    for line, other in enumerate(lines.others):
+        offset = sample - (origin + across * float(other))  # from the first pixel of the line
+        first = torch.ceil(offset / step - far)
+        for tap in range(taps):
+            pixel = first + tap
+            weight = footprint(
+                A.model, offset - pixel * step, cos, sin, pixel_size=geometry.pixel_size, xp=torch
+            )
+            seen = (weight > 0) & (pixel >= 0) & (pixel < size)
+            where = torch.where(seen, pixel, size).to(torch.int64).reshape(-1)
+            seen_pixels = source[line].index_select(0, where).reshape(shape)
+            total += seen_pixels.mul_(weight.to(source.dtype)[..., None])
+    return total
+
+
+def _fitting(values: int, device: torch.device) -> int:
+    """How many slices of so many values make a temporary."""
+    return max(1, TEMPORARY.get(device.type, TEMPORARY["cuda"]) // max(1, values))
+
+
+def _back_project(A: TorchProjector, sinogram: Tensor) -> Tensor:
+    geometry, device = A.geometry, sinogram.device
+    check_block(sinogram, A.samples, "sinogram")
+    rays = sinogram.reshape(*A.samples, math.prod(sinogram.shape[2:]))
+    padded = torch.nn.functional.pad(rays, (0, 0, 0, 1))  # a zero for what lies beside the detector
+    rows, columns = geometry.shape
+    volume = torch.zeros((rows, columns, rays.shape[2]), dtype=rays.dtype, device=device)
+    size = _fitting(columns * rays.shape[2], device)
+    x, y = torch.from_numpy(geometry.x).to(device), torch.from_numpy(geometry.y).to(device)
+    for start in range(0, rows, size):
+        part = volume[start : start + size]
+        for angle, projection in enumerate(padded):
+            _add_projection(A, angle, projection, part, x, y[start : start + size, None])
+    return volume.reshape(rows, columns, *sinogram.shape[2:])
+
+
+def _add_projection(
+    A: TorchProjector, angle: int, projection: Tensor, pixels: Tensor, x: Tensor, y: Tensor
+) -> None:  # (translation, channel) -> (y, x, channel)
+    """Add to some rows of pixels what they see of one projection, which ends with a zero."""
+    geometry = A.geometry
+    theta = torch.tensor(geometry.angles[angle], dtype=torch.float64, device=pixels.device)
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    u = geometry.origins[angle] + x * cos - y * sin
+    far, size = float(A.reach[angle]), geometry.translations
+    first = torch.ceil(u - far)
+    for tap in range(int(np.floor(2 * far)) + 1):
+        sample = first + tap
+        weight = footprint(A.model, sample - u, cos, sin, pixel_size=geometry.pixel_size, xp=torch)
+        seen = (weight > 0) & (sample >= 0) & (sample < size)
+        where = torch.where(seen, sample, size).to(torch.int64).reshape(-1)
+        seen_samples = projection.index_select(0, where).reshape(pixels.shape)
+        pixels += seen_samples.mul_(weight.to(pixels.dtype)[..., None])
