@@ -64,6 +64,12 @@ def resolve_backend(name: str) -> str:
     return "cpu" if name == "auto" else name
 
 
+def check_backend(name: str) -> None:
+    """Raise `BackendError` unless there is a projector of this name; nothing is loaded."""
+    if name not in (*LOADERS, "auto"):
+        raise BackendError(f"backend={name!r} is not known. {nearest(name, [*LOADERS, 'auto'])}")
+
+
 @lru_cache(maxsize=8)
 def load_projector(name: str, geometry: ParallelGeometry, model: str | None = None) -> Projector:
     """Build the named projector, or return the one this process built for an equal geometry.
@@ -83,9 +89,8 @@ def load_projector(name: str, geometry: ParallelGeometry, model: str | None = No
     BackendError
         The name is unknown, its library is not installed, or it does not have the model.
     """
+    check_backend(name)
     name = resolve_backend(name)
-    if name not in LOADERS:
-        raise BackendError(f"backend={name!r} is not known. {nearest(name, [*LOADERS, 'auto'])}")
     module, _, attribute = LOADERS[name].partition(":")
     try:
         projector = getattr(import_module(module), attribute)
