@@ -95,12 +95,7 @@ def load_projector(name: str, geometry: ParallelGeometry, model: str | None = No
     try:
         projector = getattr(import_module(module), attribute)
     except ImportError as error:
-        if isinstance(error, BackendError):
-            raise
-        raise BackendError(
-            f"backend={name!r} needs {error.name!r}, which is not installed here: "
-            f"pip install 'ndtomo-dask[{name}]' on the workers, or pass backend='cpu'."
-        ) from error
+        raise missing_library(name, str(error.name)) from error
     models = getattr(projector, "models", ("pixel",))
     if model is not None and model not in models:
         raise BackendError(
@@ -109,6 +104,14 @@ def load_projector(name: str, geometry: ParallelGeometry, model: str | None = No
         )
     made = projector(geometry, model or models[0]) if models != ("pixel",) else projector(geometry)
     return cast(Projector, made)
+
+
+def missing_library(backend: str, library: str) -> BackendError:
+    """Say that a backend's library is not here, and which extra has it."""
+    return BackendError(
+        f"backend={backend!r} needs {library!r}, which is not installed here: "
+        f"pip install 'ndtomo-dask[{backend}]' on the workers, or pass backend='cpu'."
+    )
 
 
 def check_block(array: Array, leading: tuple[int, int], what: str) -> None:

@@ -11,20 +11,20 @@ device where Torch sees one.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ndtomo_dask.geometry import ParallelGeometry, Selection
-from ndtomo_dask.kernels.projectors import check_block
+from ndtomo_dask.kernels.projectors import check_block, missing_library
 from ndtomo_dask.kernels.projectors.footprints import MODELS, check_gaps, footprint, reach
 
 TEMPORARY = {"cpu": 2**19, "cuda": 2**24}
 """Values of one temporary, at most: small ones stay in a cache, large ones keep a GPU busy."""
 
-Tensor = torch.Tensor
+Tensor = Any
 Block = Any
 """A tensor or a NumPy array."""
 Float64 = NDArray[np.float64]
@@ -36,7 +36,12 @@ class TorchProjector:
     models = tuple(MODELS)
 
     def __init__(self, geometry: ParallelGeometry, model: str = "pixel") -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise missing_library("torch", "torch") from error
         check_gaps(model, geometry)
+        self.torch = torch
         self.geometry = geometry
         self.model = model
         self.reach = reach(model, geometry)
@@ -44,7 +49,7 @@ class TorchProjector:
 
     def __call__(self, volume: Block) -> Block:  # (y, x, ...) -> (angle, translation, ...)
         """Project a volume."""
-        return _on_device(_Project, self, volume)
+        return self._on_device(0, volume)
 
     @property
     def T(self) -> Callable[[Block], Block]:
@@ -56,51 +61,58 @@ class TorchProjector:
         return type(self)(self.geometry.select(projections), self.model)
 
     def _back_project(self, sinogram: Block) -> Block:  # (angle, translation, ...) -> (y, x, ...)
-        return _on_device(_BackProject, self, sinogram)
+        return self._on_device(1, sinogram)
+
+    def _on_device(self, direction: int, block: Block) -> Block:
+        """Compute with a tensor as it is; with a NumPy array on the best device, and back again."""
+        apply = _functions()[direction]
+        if isinstance(block, self.torch.Tensor):
+            return apply(block, self)
+        owned = block if block.flags.writeable else block.copy()  # Torch knows no read-only memory
+        device = "cuda" if self.torch.cuda.is_available() else "cpu"
+        tensor = self.torch.from_numpy(np.ascontiguousarray(owned)).to(device)
+        return apply(tensor, self).cpu().numpy()
 
 
-class _Project(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, volume: Tensor, A: TorchProjector) -> Tensor:
-        ctx.A = A
-        return _project(A, volume)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _apply(_BackProject, ctx.A, gradients[0]), None
+Apply = Callable[[Tensor, TorchProjector], Tensor]
 
 
-class _BackProject(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, sinogram: Tensor, A: TorchProjector) -> Tensor:
-        ctx.A = A
-        return _back_project(A, sinogram)
+@lru_cache(maxsize=1)
+def _functions() -> tuple[Apply, Apply]:
+    """Projection and back-projection, as Torch functions that are each other's derivative."""
+    from torch.autograd import Function
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _apply(_Project, ctx.A, gradients[0]), None
+    class Project(Function):  # type: ignore[misc, unused-ignore]
+        @staticmethod
+        def forward(ctx: Any, volume: Tensor, A: TorchProjector) -> Tensor:
+            ctx.A = A
+            return _project(A, volume)
 
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+            return back_project(gradient, ctx.A), None
 
-def _apply(function: type[torch.autograd.Function], A: TorchProjector, block: Tensor) -> Tensor:
-    return cast(Tensor, function.apply(block, A))  # type: ignore[no-untyped-call]
+    class BackProject(Function):  # type: ignore[misc, unused-ignore]
+        @staticmethod
+        def forward(ctx: Any, sinogram: Tensor, A: TorchProjector) -> Tensor:
+            ctx.A = A
+            return _back_project(A, sinogram)
 
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+            return project(gradient, ctx.A), None
 
-def _on_device(function: type[torch.autograd.Function], A: TorchProjector, block: Block) -> Block:
-    """Compute with a tensor as it is; with a NumPy array on the best device, and back again."""
-    if isinstance(block, Tensor):
-        return _apply(function, A, block)
-    owned = block if block.flags.writeable else block.copy()  # Torch knows no read-only memory
-    tensor = torch.from_numpy(np.ascontiguousarray(owned))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return _apply(function, A, tensor.to(device)).cpu().numpy()
+    project: Apply = Project.apply
+    back_project: Apply = BackProject.apply
+    return project, back_project
 
 
 def _project(A: TorchProjector, volume: Tensor) -> Tensor:
-    geometry = A.geometry
+    geometry, torch = A.geometry, A.torch
     check_block(volume, geometry.shape, "volume")
     pixels = volume.reshape(*geometry.shape, math.prod(volume.shape[2:]))
-    channels = pixels.shape[2]
     padded = torch.nn.functional.pad(pixels, (0, 0, 0, 1, 0, 1))  # zeros for what no ray sees
+    channels = pixels.shape[2]
     sinogram = torch.zeros((*A.samples, channels), dtype=volume.dtype, device=volume.device)
     size = _fitting(geometry.translations * channels, volume.device)
     for lines in _both_ways(geometry):
@@ -135,7 +147,7 @@ def _sum_lines(
     A: TorchProjector, lines: _Lines, angles: NDArray[np.int64], source: Tensor
 ) -> Tensor:  # (line, pixel, channel) -> (angle, translation, channel)
     """Add up what each sample sees of every line; a pixel with no weight is the zero at the end."""
-    geometry, device = A.geometry, source.device
+    geometry, torch, device = A.geometry, A.torch, source.device
 
     def column(values: Float64) -> Tensor:
         return torch.from_numpy(values).to(device)[:, None]
@@ -159,18 +171,18 @@ def _sum_lines(
             )
             seen = (weight > 0) & (pixel >= 0) & (pixel < size)
             where = torch.where(seen, pixel, size).to(torch.int64).reshape(-1)
-            seen_pixels = source[line].index_select(0, where).reshape(shape)
-            total += seen_pixels.mul_(weight.to(source.dtype)[..., None])
+            values = source[line].index_select(0, where).reshape(shape)
+            total += values.mul_(weight.to(source.dtype)[..., None])
     return total
 
 
-def _fitting(values: int, device: torch.device) -> int:
+def _fitting(values: int, device: Any) -> int:
     """How many slices of so many values make a temporary."""
     return max(1, TEMPORARY.get(device.type, TEMPORARY["cuda"]) // max(1, values))
 
 
 def _back_project(A: TorchProjector, sinogram: Tensor) -> Tensor:
-    geometry, device = A.geometry, sinogram.device
+    geometry, torch, device = A.geometry, A.torch, sinogram.device
     check_block(sinogram, A.samples, "sinogram")
     rays = sinogram.reshape(*A.samples, math.prod(sinogram.shape[2:]))
     padded = torch.nn.functional.pad(rays, (0, 0, 0, 1))  # a zero for what lies beside the detector
@@ -189,7 +201,7 @@ def _add_projection(
     A: TorchProjector, angle: int, projection: Tensor, pixels: Tensor, x: Tensor, y: Tensor
 ) -> None:  # (translation, channel) -> (y, x, channel)
     """Add to some rows of pixels what they see of one projection, which ends with a zero."""
-    geometry = A.geometry
+    geometry, torch = A.geometry, A.torch
     theta = torch.tensor(geometry.angles[angle], dtype=torch.float64, device=pixels.device)
     cos, sin = torch.cos(theta), torch.sin(theta)
     u = geometry.origins[angle] + x * cos - y * sin
@@ -200,5 +212,5 @@ def _add_projection(
         weight = footprint(A.model, sample - u, cos, sin, pixel_size=geometry.pixel_size, xp=torch)
         seen = (weight > 0) & (sample >= 0) & (sample < size)
         where = torch.where(seen, sample, size).to(torch.int64).reshape(-1)
-        seen_samples = projection.index_select(0, where).reshape(pixels.shape)
-        pixels += seen_samples.mul_(weight.to(pixels.dtype)[..., None])
+        values = projection.index_select(0, where).reshape(pixels.shape)
+        pixels += values.mul_(weight.to(pixels.dtype)[..., None])
