@@ -6,8 +6,13 @@
 
 from ndtomo_dask.kernels.solvers.conjugate import cgls
 from ndtomo_dask.kernels.solvers.filtered import fbp
+from ndtomo_dask.kernels.solvers.held_out import hold_out, score_candidates, score_iterations
 from ndtomo_dask.kernels.solvers.iteration import Stopping
 from ndtomo_dask.kernels.solvers.poisson import mlem, osem
 from ndtomo_dask.kernels.solvers.simultaneous import os_sirt, sart, sirt
+from ndtomo_dask.kernels.solvers.variation import nuclear, tv, vectorial_tv
 
-__all__ = ["Stopping", "cgls", "fbp", "mlem", "os_sirt", "osem", "sart", "sirt"]
+__all__ = [
+    "Stopping", "cgls", "fbp", "hold_out", "mlem", "nuclear", "os_sirt", "osem", "sart",
+    "score_candidates", "score_iterations", "sirt", "tv", "vectorial_tv",
+]  # fmt: skip

@@ -74,7 +74,10 @@ def cgls(
     """
     check_iterations(iterations)
     problem = make_problem(A, sinogram, mask=mask, weights=weights, support=support)
-    fixed = {"w": problem.weights, "damping": per_channel(sinogram, regularization, "regularization")}
+    fixed = {
+        "w": problem.weights,
+        "damping": per_channel(sinogram, regularization, "regularization"),
+    }
     state = _start(problem, fixed, x0)
     return iterate(
         _advance(problem), fixed, state, iterations=iterations, stop=stop,
@@ -86,7 +89,8 @@ def _start(problem: Problem, fixed: Arrays, x0: Array | None) -> Arrays:
     x = problem.start(x0)
     residual = problem.sinogram - problem.A(x) if x0 is not None else problem.sinogram
     gradient = _gradient(problem, fixed, residual, x)
-    return {"x": x, "residual": residual, "direction": gradient, "power": dot(gradient, gradient)}
+    power = dot(gradient, gradient)
+    return {"x": x, "residual": residual, "direction": gradient, "power": power, "slope": power}
 
 
 def _gradient(problem: Problem, fixed: Arrays, residual: Array, x: Array) -> Array:
@@ -105,15 +109,20 @@ def _advance(problem: Problem) -> Advance:
         projected = A(direction)
         curvature = dot(projected, projected, fixed["w"])
         curvature = curvature + fixed["damping"] * dot(direction, direction)
-        step = xp.astype(ratio(power, curvature), direction.dtype)
+        step = xp.astype(ratio(state["slope"], curvature), direction.dtype)
         x = state["x"] + step * direction
         projected *= -step
         projected += state["residual"]
         gradient = _gradient(problem, fixed, projected, x)
         following = dot(gradient, gradient)
-        gradient += xp.astype(ratio(following, power), x.dtype) * direction
+        turn = ratio(following, power)
+        # Directions are conjugate only until rounding is all that is left of the gradient. From
+        # then on a step that took the gradient's square for its slope would climb.
+        slope = following + turn * dot(gradient, direction)
+        gradient += xp.astype(turn, x.dtype) * direction
         return misfit, {
             "x": x, "residual": projected, "direction": gradient, "power": following,
+            "slope": slope,
         }  # fmt: skip
 
     return advance

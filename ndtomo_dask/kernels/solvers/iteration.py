@@ -68,7 +68,7 @@ def iterate(
     stop: Stopping | None = None,
     target: Array | None = None,
     watch: Watch | None = None,
-    narrows: bool = True,
+    coupled: bool = False,
 ) -> Array:  # (y, x, channel)
     """Advance the state until every channel has stopped or made all iterations; its volume.
 
@@ -80,8 +80,8 @@ def iterate(
         What stays and what changes; an array of one channel serves all.
     iterations, stop, target, watch
         The last step; the rule, and the misfit at which it stops; who looks on.
-    narrows
-        Whether channels that have stopped may be taken out of the block.
+    coupled
+        Whether channels depend on one another, and so stop together.
     """
     if stop is None and watch is None:
         for _ in range(iterations):
@@ -94,12 +94,17 @@ def iterate(
         if watch is not None:
             watch(iteration, state["x"], misfit)
         if stop is not None:
-            following, active = _freeze(stop, target, misfit, active, state, following)
+            if coupled:
+                misfit, target = (xp.sum(each, keepdims=True) for each in (misfit, target))
+            active = active & ~(misfit <= target)  # a NaN goes on, so that it shows
+            if not bool(xp.any(active)):
+                return state["x"]
+            following, active = _freeze(stop, active, state, following, coupled)
         state = following
         going = int(xp.sum(xp.astype(active, xp.int64)))
         if not going:
             break
-        if narrows and watch is None and 2 * going <= active.shape[0]:
+        if not coupled and watch is None and 2 * going <= active.shape[0]:
             return _narrow(advance, fixed, state, active, iterations - iteration - 1, stop, target)
     if watch is not None:
         watch(iteration + 1, state["x"], advance(fixed, state)[0])
@@ -107,16 +112,17 @@ def iterate(
 
 
 def _freeze(
-    stop: Stopping, target: Array, misfit: Array, active: Array, state: Arrays, following: Arrays
+    stop: Stopping, active: Array, state: Arrays, following: Arrays, coupled: bool
 ) -> tuple[Arrays, Array]:
     """State in which channels that are done have not moved, and which channels still go on."""
     xp = array_namespace(state["x"])
-    active = active & ~(misfit <= target)  # a NaN goes on, so that it shows
     kept = {name: xp.where(active, new, state[name]) for name, new in following.items()}
     if stop.change:
         step = kept["x"] - state["x"]
-        moved = dot(step, step) <= stop.change**2 * dot(kept["x"], kept["x"])
-        active = active & ~moved
+        moved, size = dot(step, step), dot(kept["x"], kept["x"])
+        if coupled:
+            moved, size = (xp.sum(each, keepdims=True) for each in (moved, size))
+        active = active & ~(moved <= stop.change**2 * size)
     return kept, active
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels.projectors import Projector
@@ -22,6 +23,7 @@ from ndtomo_dask.kernels.solvers.problem import (
     reciprocal,
     select_projections,
 )
+from ndtomo_dask.kernels.solvers.products import total
 from ndtomo_dask.kernels.solvers.subsets import Order, projection_subsets
 
 Array = Any
@@ -128,8 +130,8 @@ def _uniform(problem: Problem) -> Array:
     """Volume of one value in each channel that has as many counts as the data."""
     xp = problem.xp
     region = problem.region()
-    counts = xp.sum(problem.sinogram * problem.weights, axis=(0, 1), dtype=xp.float64)
-    seen = xp.sum(problem.A(region) * problem.weights, axis=(0, 1), dtype=xp.float64)
+    counts = total(problem.sinogram, problem.weights)
+    seen = total(xp.broadcast_to(problem.A(region), problem.weights.shape), problem.weights)
     return region * xp.astype(ratio(counts, seen), problem.sinogram.dtype)
 
 
@@ -174,11 +176,10 @@ def deviance(seen: Array, y: Array, w: Array) -> Array:
 
     Infinite where the model is 0 and the count is not.
     """
-    from array_api_compat import array_namespace
-
     xp = array_namespace(y)
     m, counts = xp.astype(seen, xp.float64), xp.astype(y, xp.float64)
-    some = counts > 0
-    log = xp.log(xp.where(some, ratio(xp.ones_like(m), m) * counts, xp.ones_like(m)))
-    terms = m - counts + xp.where(some, counts * log, xp.zeros_like(m))
-    return 2 * xp.sum(terms * w, axis=(0, 1))
+    some, impossible = (counts > 0) & ~(m == 0), (counts > 0) & (m == 0)
+    quotient = xp.where(some, counts, xp.ones_like(m)) / xp.where(some, m, xp.ones_like(m))
+    terms = m - counts + xp.where(some, counts * xp.log(quotient), xp.zeros_like(m))
+    terms = xp.where(impossible, xp.full_like(m, xp.inf), terms)
+    return 2 * total(terms, xp.astype(w, xp.float64))

@@ -27,8 +27,8 @@ class Problem:
     """Weight of each sample (angle, translation, 1 or channel), 0 where it does not count."""
     support: Array | None
     """1 where a pixel is sought, else 0, (y, x, 1); None where all are."""
-    bounds: Bounds
-    """Least and largest value of a pixel."""
+    bounds: tuple[Array | None, Array | None]
+    """Least and largest value of a pixel, () or (channel,); None without one."""
 
     @property
     def xp(self) -> Any:
@@ -59,11 +59,12 @@ class Problem:
     def constrain(self, x: Array) -> Array:
         """Move each pixel to the nearest allowed value; a NaN stays."""
         low, high = self.bounds
-        if low > -np.inf:
-            x = self.xp.where(x < low, self.xp.full_like(x, low), x)
-        if high < np.inf:
-            x = self.xp.where(x > high, self.xp.full_like(x, high), x)
-        return x if self.support is None or low <= 0 <= high else x * self.support
+        if low is not None:
+            x = self.xp.where(x < low, low, x)
+        if high is not None:
+            x = self.xp.where(x > high, high, x)
+        bounded = low is not None or high is not None
+        return x * self.support if bounded and self.support is not None else x
 
     def reciprocal_sums(self) -> tuple[Array, Array]:
         """Weight by row sum of each sample, and the reciprocal weighted column sum of each pixel.
@@ -102,7 +103,8 @@ def make_problem(
     region = support_of(A.geometry, support)
     if region is not None:
         region = _like(sinogram, region[..., None])
-    return Problem(A, samples, kept, region, (float(low), float(high)))
+    limits = [_like(sinogram, limit) if np.isfinite(limit) else None for limit in (low, high)]
+    return Problem(A, samples, kept, region, (limits[0], limits[1]))
 
 
 def _split_weights(

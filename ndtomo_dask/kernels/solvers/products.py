@@ -30,6 +30,12 @@ def dot(left: Array, right: Array, weights: Array | None = None) -> Array:
     return xp.sum(product, axis=(0, 1), dtype=xp.float64)
 
 
+def total(block: Array, weights: Array | None = None) -> Array:
+    """Sum of w a over the two leading axes, (a, b, channel) -> (channel,) in float64."""
+    xp = array_namespace(block)
+    return dot(block, xp.ones_like(block), weights)
+
+
 def _rows(block: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(block).reshape(-1, block.shape[-1])
 

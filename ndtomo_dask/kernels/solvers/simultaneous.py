@@ -124,9 +124,7 @@ def os_sirt(A: Projector, sinogram: Array, *, subsets: int = 10, **options: Any)
 
 def sart(A: Projector, sinogram: Array, *, relaxation: float = 0.3, **options: Any) -> Array:
     """`sirt` projection by projection, in the golden order (SART; Andersen & Kak 1984)."""
-    return sirt(
-        A, sinogram, subsets=A.geometry.angles.size, relaxation=relaxation, **options
-    )
+    return sirt(A, sinogram, subsets=A.geometry.angles.size, relaxation=relaxation, **options)
 
 
 def _check_relaxation(relaxation: float, accelerated: bool, subsets: int) -> None:
@@ -203,28 +201,25 @@ def _in_subsets(
     measured: bool,
 ) -> tuple[Arrays, Advance]:
     xp = problem.xp
-    parts = [select_projections(problem.A, turn) for turn in turns]
+    parts = [(select_projections(problem.A, turn), turn) for turn in turns]
     fixed = fixed | {"rows": problem.weights * reciprocal(problem.A(problem.region()))}
     # Column sums of each subset are kept where they take no more room than the volume.
     keeps = len(turns) * problem.weights.shape[2] <= problem.sinogram.shape[2]
     if keeps:
-        sums = [_columns(problem, part, problem.weights, turn) for part, turn in zip(parts, turns, strict=True)]
-        fixed |= {"columns": xp.stack(sums) * relaxation}
+        sums = [_columns(problem, part, problem.weights, turn) for part, turn in parts]
+        fixed["columns"] = xp.stack(sums)
 
     def advance(fixed: Arrays, state: Arrays) -> tuple[Array | None, Arrays]:
         x = state["x"]
         misfit = _misfit(problem.A(x), fixed) if measured else None
-        for number, (part, turn) in enumerate(zip(parts, turns, strict=True)):
-            columns = (
-                fixed["columns"][number]
-                if keeps
-                else _columns(problem, part, fixed["w"], turn) * relaxation
-            )
+        for number, (part, turn) in enumerate(parts):
             residual = part(x)
             residual -= xp.take(fixed["y"], turn, axis=0)
             residual *= xp.take(fixed["rows"], turn, axis=0)
             correction = part.T(residual)
-            correction *= -columns
+            kept = fixed["columns"][number] if keeps else None
+            columns = _columns(problem, part, fixed["w"], turn) if kept is None else kept
+            correction *= -relaxation * columns
             correction += x
             x = problem.constrain(correction)
         return misfit, {"x": x}
