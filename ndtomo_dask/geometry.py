@@ -129,6 +129,16 @@ class ParallelGeometry:
         return self.rotation_center + self.shifts
 
     @cached_property
+    def cos(self) -> Float64:
+        """Cosine of each angle: how far a step to the right moves a pixel's projection."""
+        return np.cos(self.angles)
+
+    @cached_property
+    def sin(self) -> Float64:
+        """Sine of each angle: how far a step downwards moves a pixel's projection back."""
+        return np.sin(self.angles)
+
+    @cached_property
     def y(self) -> Float64:
         """Distance of each row of pixels below the rotation axis, in translation steps."""
         return self._centers(0)

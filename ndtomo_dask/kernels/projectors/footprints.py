@@ -97,12 +97,12 @@ def footprint(
 
 def reach(model: str, geometry: ParallelGeometry) -> Float64:
     """Distance from the center of a pixel beyond which it gives nothing, at each angle."""
-    cos, sin = np.abs(np.cos(geometry.angles)), np.abs(np.sin(geometry.angles))
+    cos, sin = np.abs(geometry.cos), np.abs(geometry.sin)
     half = geometry.pixel_size * (cos + sin) / 2
     reaches = {
         "pixel": np.ones_like(cos),
         "joseph": geometry.pixel_size * np.maximum(cos, sin),
-        "line": half,
+        "line": half + geometry.pixel_size * NARROWEST,
         "strip": half + 0.5,
     }
     check_choice("model", model, reaches)

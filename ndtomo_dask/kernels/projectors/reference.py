@@ -27,6 +27,7 @@ class MatrixProjector:
         self.geometry = geometry
         self.model = model
         self.matrix = projection_matrix(geometry, model) if matrix is None else matrix
+        self._rounded: dict[str, sparse.csr_array] = {}
 
     def __call__(self, volume: Block) -> Block:  # (y, x, ...) -> (angle, translation, ...)
         """Project a volume."""
@@ -55,7 +56,11 @@ class MatrixProjector:
         return self.geometry.angles.size, self.geometry.translations
 
     def _matrix(self, block: Block) -> sparse.csr_array:
-        return self.matrix.astype(block.dtype, copy=False)
+        """Give the matrix in the block's precision; it is kept, because solvers ask often."""
+        dtype = block.dtype.name
+        if dtype not in self._rounded:
+            self._rounded[dtype] = self.matrix.astype(dtype, copy=False)
+        return self._rounded[dtype]
 
 
 def projection_matrix(geometry: ParallelGeometry, model: str = "pixel") -> sparse.csr_array:
@@ -76,9 +81,8 @@ def projection_matrix(geometry: ParallelGeometry, model: str = "pixel") -> spars
 
 def _projection(geometry: ParallelGeometry, model: str, angle: int) -> sparse.coo_array:
     """Weight of each pixel in each sample of one projection."""
-    theta = geometry.angles[angle]
-    cos, sin = np.cos(theta), np.sin(theta)
-    u = geometry.origins[angle] + np.add.outer(-geometry.y * sin, geometry.x * cos).ravel()
+    cos, sin = geometry.cos[angle], geometry.sin[angle]
+    u = (geometry.origins[angle] + geometry.x * cos - geometry.y[:, None] * sin).ravel()
     far = reach(model, geometry)[angle]
     samples, pixels, weights = [], [], []
     for sample in _samples_within(u, far):

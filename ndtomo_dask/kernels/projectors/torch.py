@@ -5,8 +5,9 @@ are Torch functions with each other as their derivative, so nothing is recorded 
 
 Sums are made by gathering, line by line of pixels and angle by angle, with one multiplication and
 one addition at a time. So the bits of a channel depend neither on its neighbors nor on threads, and
-not on the order in which a GPU would scatter. NumPy arrays are accepted too, and computed on a CUDA
-device where Torch sees one.
+not on the order in which a GPU would scatter. Both ways, a weight comes from the same operations on
+the same numbers, so that even a ray along an edge of pixels is adjoint. NumPy arrays are accepted
+too, and computed on a CUDA device where Torch sees one.
 """
 
 import math
@@ -23,6 +24,9 @@ from ndtomo_dask.kernels.projectors.footprints import MODELS, check_gaps, footpr
 
 TEMPORARY = {"cpu": 2**19, "cuda": 2**24}
 """Values of one temporary, at most: small ones stay in a cache, large ones keep a GPU busy."""
+
+ROUNDING = 1e-9
+"""Added to how far a pixel reaches, so that no tap is lost to rounding; its weight is exact."""
 
 Tensor = Any
 Block = Any
@@ -115,11 +119,9 @@ def _project(A: TorchProjector, volume: Tensor) -> Tensor:
     channels = pixels.shape[2]
     sinogram = torch.zeros((*A.samples, channels), dtype=volume.dtype, device=volume.device)
     size = _fitting(geometry.translations * channels, volume.device)
-    for lines in _both_ways(geometry):
+    for lines in _both_ways(geometry, size):
         source = padded if lines.along == 1 else padded.transpose(0, 1)
-        for start in range(0, lines.angles.size, size):
-            some = lines.angles[start : start + size]
-            sinogram[torch.from_numpy(some).to(volume.device)] = _sum_lines(A, lines, some, source)
+        sinogram[torch.from_numpy(lines.angles).to(volume.device)] = _sum_lines(A, lines, source)
     return sinogram.reshape(*A.samples, *volume.shape[2:])
 
 
@@ -127,52 +129,61 @@ class _Lines:
     """Lines of pixels along one axis of the grid, for the angles whose rays cross it steeply."""
 
     def __init__(self, geometry: ParallelGeometry, along: int, angles: NDArray[np.int64]) -> None:
-        cos, sin = np.cos(geometry.angles), -np.sin(geometry.angles)
+        cos, down = geometry.cos[angles], -geometry.sin[angles]
         self.along, self.angles = along, angles
-        self.step, self.across = (cos, sin) if along == 1 else (sin, cos)
-        self.positions, self.others = (
-            (geometry.x, geometry.y) if along == 1 else (geometry.y, geometry.x)
-        )
+        self.step, self.across = (cos, down) if along == 1 else (down, cos)
+        self.positions, self.others = geometry.y, geometry.x
+        if along == 1:
+            self.positions, self.others = geometry.x, geometry.y
+
+    def project(self, origin: Tensor, position: Tensor, other: float, *turn: Tensor) -> Tensor:
+        """Where pixels of a line, at a distance from the other axis, project onto."""
+        x, y = (position, other) if self.along == 1 else (other, position)
+        return origin + x * turn[0] - y * turn[1]
 
 
-def _both_ways(geometry: ParallelGeometry) -> Iterator[_Lines]:
-    """Rows of pixels, for angles at which they spread more over the samples, and columns."""
-    rows = np.abs(np.cos(geometry.angles)) >= np.abs(np.sin(geometry.angles))
+def _both_ways(geometry: ParallelGeometry, size: int) -> Iterator[_Lines]:
+    """Rows of pixels, for angles at which they spread more over the samples, and columns.
+
+    Of each, groups of ``size`` angles.
+    """
+    rows = np.abs(geometry.cos) >= np.abs(geometry.sin)
     for along, chosen in ((1, rows), (0, ~rows)):
-        if chosen.any():
-            yield _Lines(geometry, along, np.flatnonzero(chosen))
+        angles = np.flatnonzero(chosen)
+        for start in range(0, angles.size, size):
+            yield _Lines(geometry, along, angles[start : start + size])
 
 
 def _sum_lines(
-    A: TorchProjector, lines: _Lines, angles: NDArray[np.int64], source: Tensor
+    A: TorchProjector, lines: _Lines, source: Tensor
 ) -> Tensor:  # (line, pixel, channel) -> (angle, translation, channel)
     """Add up what each sample sees of every line; a pixel with no weight is the zero at the end."""
-    geometry, torch, device = A.geometry, A.torch, source.device
+    geometry, torch, device, angles = A.geometry, A.torch, source.device, lines.angles
 
     def column(values: Float64) -> Tensor:
         return torch.from_numpy(values).to(device)[:, None]
 
-    theta, pitch = geometry.angles[angles], geometry.pixel_size * lines.step[angles]
+    pitch = geometry.pixel_size * lines.step
     pixels_seen = A.reach[angles] / np.abs(pitch)
-    taps = int(np.floor(2 * pixels_seen.max())) + 1
-    cos, sin, far, step = map(column, (np.cos(theta), np.sin(theta), pixels_seen, pitch))
-    origin = column((geometry.origins + lines.step * lines.positions[0])[angles])
-    across, size = column(lines.across[angles]), lines.positions.size
+    taps = int(np.floor(2 * pixels_seen.max())) + 2  # one to spare for rounding
+    cos, sin, origin = map(
+        column, (x[angles] for x in (geometry.cos, geometry.sin, geometry.origins))
+    )
+    far, step, across = map(column, (pixels_seen, pitch, lines.across))
+    along, size = torch.from_numpy(lines.positions).to(device), lines.positions.size
     sample = torch.arange(geometry.translations, dtype=torch.float64, device=device)
     shape = (angles.size, geometry.translations, source.shape[2])
     total = torch.zeros(shape, dtype=source.dtype, device=device)
-    for line, other in enumerate(lines.others):
-        offset = sample - (origin + across * float(other))  # from the first pixel of the line
-        first = torch.ceil(offset / step - far)
-        for tap in range(taps):
-            pixel = first + tap
-            weight = footprint(
-                A.model, offset - pixel * step, cos, sin, pixel_size=geometry.pixel_size, xp=torch
-            )
+    for line, other in enumerate(map(float, lines.others)):
+        start = origin + across * other + step / geometry.pixel_size * along[0]
+        first = torch.ceil((sample - start) / step - far - ROUNDING).to(torch.int64)
+        for pixel in (first + tap for tap in range(taps)):
+            position = along[pixel.clip(0, size - 1)]
+            t = sample - lines.project(origin, position, other, cos, sin)
+            weight = footprint(A.model, t, cos, sin, pixel_size=geometry.pixel_size, xp=torch)
             seen = (weight > 0) & (pixel >= 0) & (pixel < size)
-            where = torch.where(seen, pixel, size).to(torch.int64).reshape(-1)
-            values = source[line].index_select(0, where).reshape(shape)
-            total += values.mul_(weight.to(source.dtype)[..., None])
+            values = source[line].index_select(0, torch.where(seen, pixel, size).reshape(-1))
+            total += values.reshape(shape).mul_(weight.to(source.dtype)[..., None])
     return total
 
 
@@ -202,15 +213,15 @@ def _add_projection(
 ) -> None:  # (translation, channel) -> (y, x, channel)
     """Add to some rows of pixels what they see of one projection, which ends with a zero."""
     geometry, torch = A.geometry, A.torch
-    theta = torch.tensor(geometry.angles[angle], dtype=torch.float64, device=pixels.device)
-    cos, sin = torch.cos(theta), torch.sin(theta)
-    u = geometry.origins[angle] + x * cos - y * sin
+    cos, sin = (
+        torch.full((1, 1), float(turn[angle]), dtype=torch.float64, device=pixels.device)
+        for turn in (geometry.cos, geometry.sin)
+    )
+    u = float(geometry.origins[angle]) + x * cos - y * sin
     far, size = float(A.reach[angle]), geometry.translations
-    first = torch.ceil(u - far)
-    for tap in range(int(np.floor(2 * far)) + 1):
-        sample = first + tap
+    first = torch.ceil(u - far - ROUNDING).to(torch.int64)
+    for sample in (first + tap for tap in range(int(np.floor(2 * far)) + 2)):
         weight = footprint(A.model, sample - u, cos, sin, pixel_size=geometry.pixel_size, xp=torch)
         seen = (weight > 0) & (sample >= 0) & (sample < size)
-        where = torch.where(seen, sample, size).to(torch.int64).reshape(-1)
-        values = projection.index_select(0, where).reshape(pixels.shape)
-        pixels += values.mul_(weight.to(pixels.dtype)[..., None])
+        values = projection.index_select(0, torch.where(seen, sample, size).reshape(-1))
+        pixels += values.reshape(pixels.shape).mul_(weight.to(pixels.dtype)[..., None])
