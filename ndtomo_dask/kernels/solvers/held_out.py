@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import Projector
-from ndtomo_dask.kernels.solvers.problem import Problem, make_problem, select_projections
+from ndtomo_dask.kernels.solvers.problem import (
+    Problem,
+    make_problem,
+    select_projections,
+    take_projections,
+)
 from ndtomo_dask.kernels.solvers.products import dot
 
 Array = Any
@@ -115,11 +120,9 @@ def _split(
     if held_out.all() or not held_out.any():
         raise OptionError("held_out must be True for some projections, and not for all.")
     whole = make_problem(A, sinogram, mask=mask, weights=weights)
-    xp = whole.xp
 
     def part(chosen: Bool) -> Problem:
-        places = xp.asarray(np.flatnonzero(chosen))
-        samples, kept = (xp.take(a, places, axis=0) for a in (whole.sinogram, whole.weights))
+        samples, kept = (take_projections(a, chosen) for a in (whole.sinogram, whole.weights))
         return make_problem(select_projections(A, chosen), samples, weights=kept)
 
     return part(~held_out), part(held_out)

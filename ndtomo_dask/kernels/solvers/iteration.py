@@ -17,7 +17,7 @@ from ndtomo_dask.kernels.solvers.products import dot
 Array = Any
 Arrays = dict[str, Array]
 """Arrays whose last axis is the channel; among what changes, "x" is the volume."""
-Advance = Callable[[Arrays, Arrays], tuple[Array | None, Arrays]]
+Advance = Callable[[Arrays, Arrays], tuple[Array, Arrays]]
 """(what is fixed, state) -> misfit of the state's x (channel,), and the next state."""
 Watch = Callable[[int, Array, Array], None]
 """Is shown the number of steps made, the volume, and its misfit (channel,)."""
@@ -66,7 +66,7 @@ def iterate(
     *,
     iterations: int,
     stop: Stopping | None = None,
-    target: Array | None = None,
+    target: Array = None,
     watch: Watch | None = None,
     coupled: bool = False,
 ) -> Array:  # (y, x, channel)

@@ -22,6 +22,7 @@ from ndtomo_dask.kernels.solvers.problem import (
     ratio,
     reciprocal,
     select_projections,
+    take_projections,
 )
 from ndtomo_dask.kernels.solvers.products import total
 from ndtomo_dask.kernels.solvers.subsets import Order, projection_subsets
@@ -148,14 +149,14 @@ def _all_at_once(problem: Problem, fixed: Arrays, measured: bool) -> Advance:
 
 
 def _in_subsets(problem: Problem, turns: list[np.ndarray], measured: bool) -> Advance:
-    A, xp = problem.A, problem.xp
+    A = problem.A
     parts = [select_projections(A, turn) for turn in turns]
 
     def advance(fixed: Arrays, state: Arrays) -> tuple[Array | None, Arrays]:
         x = state["x"]
         misfit = deviance(A(x), fixed["y"], fixed["w"]) if measured else None
         for part, turn in zip(parts, turns, strict=True):
-            y, w = (xp.take(fixed[name], turn, axis=0) for name in ("y", "w"))
+            y, w = (take_projections(fixed[name], turn) for name in ("y", "w"))
             x = _step(part, x, part(x), y, w, reciprocal(part.T(w)))
         return misfit, {"x": x}
 

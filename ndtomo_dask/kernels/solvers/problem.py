@@ -160,6 +160,13 @@ def select_projections(A: Projector, projections: np.ndarray) -> Projector:
     return type(A)(A.geometry.select(projections))  # type: ignore[call-arg]
 
 
+def take_projections(block: Array, projections: np.ndarray) -> Array:
+    """Copy of some projections of a block, by index or as True where they are kept."""
+    places = np.flatnonzero(projections) if projections.dtype == bool else projections
+    xp = array_namespace(block)
+    return xp.take(block, xp.asarray(places, device=device(block)), axis=0)
+
+
 def reciprocal(sums: Array) -> Array:
     """1 / sums, and 0 where a sum is 0 but for rounding, channel by channel."""
     # A sum of rounding errors must not become a weight of a million.

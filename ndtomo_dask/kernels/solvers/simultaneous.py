@@ -21,6 +21,7 @@ from ndtomo_dask.kernels.solvers.problem import (
     make_problem,
     reciprocal,
     select_projections,
+    take_projections,
 )
 from ndtomo_dask.kernels.solvers.products import dot
 from ndtomo_dask.kernels.solvers.subsets import Order, projection_subsets
@@ -214,8 +215,8 @@ def _in_subsets(
         misfit = _misfit(problem.A(x), fixed) if measured else None
         for number, (part, turn) in enumerate(parts):
             residual = part(x)
-            residual -= xp.take(fixed["y"], turn, axis=0)
-            residual *= xp.take(fixed["rows"], turn, axis=0)
+            residual -= take_projections(fixed["y"], turn)
+            residual *= take_projections(fixed["rows"], turn)
             correction = part.T(residual)
             kept = fixed["columns"][number] if keeps else None
             columns = _columns(problem, part, fixed["w"], turn) if kept is None else kept
@@ -228,5 +229,5 @@ def _in_subsets(
 
 
 def _columns(problem: Problem, part: Projector, weights: Array, turn: np.ndarray) -> Array:
-    columns = reciprocal(part.T(problem.xp.take(weights, turn, axis=0)))
+    columns = reciprocal(part.T(take_projections(weights, turn)))
     return columns if problem.support is None else columns * problem.support
