@@ -52,6 +52,57 @@ def test_rounding_at_the_half_turn_makes_no_new_angle(noise):
     )
 
 
+def test_pixels_lie_around_the_center_of_their_grid():
+    geometry = ParallelGeometry.centered(
+        np.zeros(1), 9, size=(2, 3), pixel_size=0.5, grid_center=(4, -1)
+    )
+    np.testing.assert_allclose(geometry.y, [3.75, 4.25])
+    np.testing.assert_allclose(geometry.x, [-1.5, -1.0, -0.5])
+
+
+@pytest.mark.parametrize(("pixel_size", "size"), [(1.0, 9), (0.5, 18), (2.0, 4), (100.0, 1)])
+def test_without_a_size_the_grid_is_as_wide_as_the_translations(pixel_size, size):
+    geometry = ParallelGeometry.centered(np.zeros(1), 9, pixel_size=pixel_size)
+    assert geometry.shape == (size, size)
+
+
+@pytest.mark.parametrize(
+    "projections", [np.array([2, 0]), np.array([True, False, True]), slice(None, None, 2)]
+)
+def test_selected_projections_keep_their_shifts_and_the_grid(projections):
+    geometry = ParallelGeometry.centered(
+        np.array([0.0, 1.0, 2.0]), 9, shifts=np.array([0.1, 0.2, 0.3]), pixel_size=0.5
+    )
+    some = geometry.select(projections)
+    np.testing.assert_array_equal(some.angles, geometry.angles[projections])
+    np.testing.assert_array_equal(some.shifts, geometry.shifts[projections])
+    assert (some.shape, some.pixel_size) == (geometry.shape, 0.5)
+
+
+def test_a_turn_is_added_to_every_angle():
+    geometry = ParallelGeometry.centered(np.array([0.0, 1.0]), 9)
+    np.testing.assert_allclose(geometry.turn(0.25).angles, [0.25, 1.25])
+    np.testing.assert_allclose(geometry.turn(0.25).cos, np.cos([0.25, 1.25]))
+
+
+def test_numpy_numbers_make_the_same_geometry():
+    plain = ParallelGeometry(np.zeros(2), 9, 4.0, (3, 3), np.zeros(2), 0.5, (1.0, 2.0))
+    numpy = ParallelGeometry(
+        np.zeros(2), np.int64(9), np.float64(4), (np.int64(3), np.int32(3)), np.zeros(2),
+        np.float64(0.5), (np.float32(1), np.float64(2)),
+    )  # fmt: skip
+    assert plain == numpy
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"pixel_size": 0.5}, {"grid_center": (0, 1)}, {"grid_center": (1, 0)}, {"size": (9, 8)}],
+)
+def test_other_pixels_are_another_geometry(options):
+    usual = ParallelGeometry.centered(np.array([0.0, 1.0]), 9, size=9)
+    assert usual != ParallelGeometry.centered(np.array([0.0, 1.0]), 9, **{"size": 9, **options})
+
+
 def test_equal_content_is_one_geometry():
     first = ParallelGeometry.centered(np.array([0.0, 1.0]), 9)
     same = ParallelGeometry.centered(np.array([0.0, 1.0]), 9, rotation_center=4.0)
@@ -72,6 +123,10 @@ def test_equal_content_is_one_geometry():
         ({"rotation_center": 12.0}, r"rotation_center 12 lies outside the 9 translations"),
         ({"rotation_center": np.nan}, "rotation_center nan lies outside"),
         ({"size": 0}, r"a grid of \(0, 0\) has no pixels"),
+        ({"size": (3, 0)}, r"a grid of \(3, 0\) has no pixels"),
+        ({"pixel_size": 0.0}, r"pixel_size 0 must be a number greater than 0"),
+        ({"pixel_size": np.nan}, r"pixel_size nan must be a number greater than 0"),
+        ({"grid_center": (0, np.inf)}, r"grid_center \(0.0, inf\) must be two finite numbers"),
     ],
 )
 def test_an_impossible_geometry_is_refused(options, message):

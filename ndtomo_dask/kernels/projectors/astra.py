@@ -72,12 +72,12 @@ def has_cuda() -> bool:
     return tried.returncode == 0
 
 
-def require_cuda(what: str) -> None:
-    """Raise `BackendError` where ASTRA has no GPU."""
+def require_cuda(what: str, instead: str = "") -> None:
+    """Raise `BackendError` where ASTRA has no GPU; ``instead`` is what to do there."""
     if not has_cuda():
         raise BackendError(
             f"{what} runs on CUDA only, and ASTRA finds no CUDA device here: "
-            f"run it where there is one, or choose one of {', '.join(ALGORITHMS)}."
+            f"run it where there is one{instead}."
         )
 
 
@@ -159,7 +159,9 @@ class AstraProjector:
         if iterations < 1:
             raise OptionError(f"iterations={iterations} does nothing: pass a number of 1 or more.")
         if algorithm in CUDA_ALGORITHMS:
-            require_cuda(f"{algorithm} of backend='astra'")
+            require_cuda(
+                f"{algorithm} of backend='astra'", f", or pass one of {', '.join(ALGORITHMS)}"
+            )
         if algorithm == "FBP" and not _is_centered(self.geometry):
             raise SchemaError(
                 "ASTRA's FBP needs the axis in the middle of the translations and no shifts: "
