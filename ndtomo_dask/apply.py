@@ -247,6 +247,47 @@ def _frame(block: np.ndarray, index: tuple[int, ...], has: Sequence[bool]) -> np
     return np.asarray(block[tuple(compress(index, has))])
 
 
+def mix_kernel(
+    kernel: Callable[[Any, Any], Any],
+    array: xr.DataArray,
+    matrix: xr.DataArray,
+    *,
+    chunks: Sequence[int] | None = None,
+) -> xr.DataArray:
+    """Replace a dimension by another, which mixes it: ``kernel(block, rows of matrix)``, summed.
+
+    Each block is mixed by its own rows of ``matrix (from, to)``, which is a small array in memory,
+    and the parts are added two by two, in order. So no task holds all blocks along ``from``.
+    ``chunks`` are the blocks' extents along ``to``; one block unless given. The result has the
+    dtype of the matrix, its coordinates on ``to``, and those of ``array`` on other dimensions.
+    """
+    old, new = map(str, matrix.dims)
+    array = array.transpose(..., old)
+    lead = [str(dim) for dim in array.dims[:-1]]
+    if is_lazy(array):
+        cut = (array.chunksizes[old], tuple(chunks or (matrix.sizes[new],)))
+        # Told from other layers, like one that joins blocks: what is mixed into several blocks
+        # would be made once for each of them.
+        parts = da.blockwise(
+            _each_part, [*lead, new, old], array.data, [*lead, old],
+            da.from_array(matrix.values, chunks=cut), [old, new],
+            token=kernel.__name__, adjust_chunks={old: 1}, concatenate=False, align_arrays=False,
+            dtype=matrix.dtype, meta=np.empty((0,) * (len(lead) + 2), dtype=matrix.dtype),
+            kernel=kernel,
+        )  # fmt: skip
+        data = parts.sum(axis=-1, split_every={parts.ndim - 1: 2}, dtype=matrix.dtype)
+    else:
+        with one_blas_thread():
+            data = kernel(array.values, matrix.values)
+    kept = {name: axis for name, axis in array.coords.items() if old not in axis.dims}
+    added = {name: axis for name, axis in matrix.coords.items() if axis.dims == (new,)}
+    return xr.DataArray(data, dims=[*lead, new], coords=kept | added, name=array.name)
+
+
+def _each_part(block: Any, rows: Any, *, kernel: Callable[[Any, Any], Any]) -> np.ndarray:
+    return np.asarray(kernel(block, rows))[..., None]
+
+
 def planned_sinogram(ds: xr.Dataset, verb: str, whole: Sequence[str] = ()) -> xr.DataArray:
     """Return the sinogram, if a verb can work on it in the memory that is allowed."""
     sinogram = require(ds, SINOGRAM, verb=verb, whole=whole)

@@ -84,6 +84,22 @@ COMPONENT_SPECTRUM = Variable(
 COMPONENT_MEAN = Variable("component_mean", (CHANNEL,), "count/mm", "mean spectrum")
 MISSING_SAMPLES = Variable("missing_samples", (CHANNEL,), "1", "samples that were not finite")
 COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
+SPECTRAL_BASIS = Variable(
+    "spectral_basis", ("component", CHANNEL), "1", "spectrum that a component stands for"
+)
+SPECTRAL_WEIGHT = Variable(
+    "spectral_weight", ("component", CHANNEL), "1", "share of a channel in a component"
+)
+SPECTRAL_SINOGRAM = Variable(
+    "spectral_sinogram", (ANGLE, TRANSLATION, "component"), "count", "sinogram of mixed channels"
+)
+SPECTRAL_MAP = Variable("spectral_map", _COMPONENT_MAP, "count/mm", "image of mixed channels")
+KEPT_CHANNEL = Variable(
+    "kept_channel", (CHANNEL,), "1", "True where a channel is not mixed", additive=False
+)
+RESIDUAL_SCORE = Variable(
+    "residual_score", (CHANNEL,), "1", "structure that the basis missed, in noise", additive=False
+)
 PEAK_AREA = Variable("peak_area", _PEAK_MAP, "count/mm", "integral of the peak")
 PEAK_POSITION = Variable("peak_position", _PEAK_MAP, "1", "position of the peak", additive=False)
 PEAK_FWHM = Variable("peak_fwhm", _PEAK_MAP, "1", "full width at half maximum", additive=False)

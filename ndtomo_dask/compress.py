@@ -1,0 +1,177 @@
+"""Few mixed channels that stand for thousands: their basis, their sinograms, and back again."""
+
+from typing import Literal
+
+import xarray as xr
+
+from ndtomo_dask import plan, plan_mixing
+from ndtomo_dask.apply import allowed_memory, block_of, is_lazy, sizes_of
+from ndtomo_dask.eigenchannels import SAMPLE_BLOCK, find_eigenchannels
+from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.mixing import compressed, expanded
+from ndtomo_dask.schema import (
+    KEPT_CHANNEL,
+    RESIDUAL_SCORE,
+    SINOGRAM,
+    SPECTRAL_BASIS,
+    SPECTRAL_MAP,
+    SPECTRAL_SINOGRAM,
+    SPECTRAL_WEIGHT,
+    VOLUME,
+    Variable,
+    geometry_of,
+    label,
+    require,
+    valid_mask,
+    without_masked,
+)
+
+
+def find_spectral_basis(
+    ds: xr.Dataset,
+    *,
+    rank: int | Literal["auto"] = "auto",
+    peak_width: int | None = None,
+    threshold: float = 7.0,
+    allowed_mem: int | str | None = None,
+) -> xr.Dataset:
+    """Find a few spectra that explain those of a scan, and the channels that they do not explain.
+
+    The leading singular vectors of the sinogram are found from a few thousand of its spectra,
+    scaled so that counting noise is alike in all of them (Keenan & Kotula, Surf. Interface Anal.
+    36, 203 (2004)). What they leave is summed over windows of channels, reconstructed coarsely by
+    filtered back-projection, and searched: a phase in a few pixels is invisible in the sinogram but
+    stands out there. Channels of windows where it does are kept, and so are channels in which
+    single samples are missing, because their geometry is another: kept channels are not mixed.
+
+    Parameters
+    ----------
+    ds
+        A scan with ``sinogram ([time, z,] angle, translation, channel)``, whole along
+        ``translation``; whole spectra (``layout="spectra"``) are read fastest.
+    rank
+        How many components; ``"auto"``: one and a half times as many as stand out of the noise
+        (Gavish & Donoho, IEEE Trans. Inf. Theory 60, 5040 (2014)), and two.
+    peak_width
+        Full width at half maximum of a peak, in channels; default: judged from the spectra.
+    threshold
+        Noise standard deviations by which a pixel must stand out of the residual; ``inf`` searches
+        nothing, and may lose a phase.
+    allowed_mem
+        Bytes one task may hold.
+
+    Returns
+    -------
+        ``spectral_weight`` and ``spectral_basis (component, channel)``, which mix channels and
+        unmix them, ``kept_channel`` and ``residual_score (channel)``, and ``singular_value``.
+
+    Raises
+    ------
+    OptionError
+        The rank is neither ``"auto"`` nor between 1 and the channels.
+    """
+    if peak_width is not None and peak_width < 2:
+        raise OptionError(f"peak_width={peak_width} must be 2 channels or more.")
+    if not threshold > 0:
+        raise OptionError(f"threshold={threshold} must be greater than 0; 7 is usual.")
+    sinogram = require(ds, SINOGRAM, verb="find_spectral_basis", whole=["translation"])
+    sinogram, geometry = _usable(ds, sinogram, geometry_of(ds, verb="find_spectral_basis"))
+
+    _, together = plan_mixing.find_spectral_basis(
+        sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize, sample=SAMPLE_BLOCK,
+        allowed_mem=allowed_memory(allowed_mem),
+    )  # fmt: skip
+
+    found = find_eigenchannels(
+        sinogram, geometry, rank=rank, peak_width=peak_width, threshold=threshold,
+        together=together,
+    )  # fmt: skip
+
+    axes = {name: axis for name, axis in ds.coords.items() if axis.dims in (("channel",), ())}
+    variables = (SPECTRAL_WEIGHT, SPECTRAL_BASIS, KEPT_CHANNEL, RESIDUAL_SCORE)
+    options = {"rank": rank, "peak_width": peak_width, "threshold": threshold}
+    made = {variable: found[variable.name] for variable in variables}
+    return label(found.assign_coords(axes), made, step="find_spectral_basis", **options)
+
+
+def _usable(
+    ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry
+) -> tuple[xr.DataArray, ParallelGeometry]:
+    """Leave masked projections out; where single samples or channels are masked, make them NaN."""
+    if "mask" not in ds or ds["mask"].dims != ("angle",):
+        return without_masked(ds, sinogram, verb="find_spectral_basis"), geometry
+    kept = ~valid_mask(ds, verb="find_spectral_basis").values
+    return sinogram.isel(angle=kept), geometry.select(kept)
+
+
+def compress_channels(ds: xr.Dataset, basis: xr.Dataset) -> xr.Dataset:
+    """Mix the channels of a scan into the components of a basis. Nothing is computed.
+
+    Adds ``spectral_sinogram ([time, z,] angle, translation, component)``, ``spectral_basis`` and
+    ``kept_channel``. ``basis`` is what `find_spectral_basis` returned, for this scan or one like
+    it. A sample that is missing in a channel which the basis mixes is missing in every mixed
+    component.
+    """
+    sinogram = require(ds, SINOGRAM, verb="compress_channels")
+    _check_basis(basis, sinogram.sizes["channel"], "compress_channels")
+    if "mask" in ds and ds["mask"].dims != ("angle",):
+        sinogram = without_masked(ds, sinogram, verb="compress_channels")
+
+    components = basis.sizes["component"] - int(basis[KEPT_CHANNEL.name].sum())
+    if is_lazy(sinogram):
+        plan_mixing.mix(
+            "compress_channels", sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize,
+            over="channel", into=max(1, components), allowed_mem=allowed_memory(None),
+        )  # fmt: skip
+
+    mixed = compressed(sinogram, basis)
+    made = {SPECTRAL_SINOGRAM: mixed.assign_attrs(units=sinogram.attrs.get("units", "count"))}
+    digest = basis.attrs.get("digest", "given")
+    return label(ds, made | _factors(basis), step="compress_channels", basis=digest)
+
+
+def expand_channels(ds: xr.Dataset, *, allowed_mem: int | str | None = None) -> xr.Dataset:
+    """Unmix maps of components into one image per channel. Nothing is computed.
+
+    The way to look at some channels, or at some pixels, of a volume that was stored as
+    ``spectral_map ([time, z,] y, x, component)`` with ``spectral_basis`` and ``kept_channel``: only
+    what is selected is worked out. Adds ``volume ([time, z,] y, x, channel)``.
+    """
+    maps = require(ds, SPECTRAL_MAP, verb="expand_channels", whole=["component"])
+    basis = require(ds, SPECTRAL_BASIS, verb="expand_channels")
+    kept = require(ds, KEPT_CHANNEL, verb="expand_channels")
+
+    channels = basis.sizes["channel"]
+    block = {**block_of(maps), "channel": channels}
+    if is_lazy(maps):
+        sizes = {**sizes_of(maps), "channel": channels}
+        allowed = allowed_memory(allowed_mem)
+        block = plan.image_block(sizes, maps.dtype.itemsize, allowed_mem=allowed)
+        plan_mixing.mix("expand_channels", sizes_of(maps), block_of(maps), maps.dtype.itemsize,
+                 over="component", into=block["channel"], allowed_mem=allowed)  # fmt: skip
+
+    size = block["channel"]
+    chunks = [min(size, channels - first) for first in range(0, channels, size)]
+    factors = xr.Dataset({basis.name: basis, kept.name: kept.astype(bool)})
+    volume = expanded(maps, factors, chunks=chunks)
+    units = maps.attrs.get("units", VOLUME.units)
+    return label(ds, {VOLUME: volume.assign_attrs(units=units)}, step="expand_channels")
+
+
+def _factors(basis: xr.Dataset) -> dict[Variable, xr.DataArray]:
+    scalars = [name for name, axis in basis.coords.items() if not axis.dims]
+    return {
+        variable: basis[variable.name].drop_vars(scalars)
+        for variable in (SPECTRAL_BASIS, KEPT_CHANNEL)
+    }
+
+
+def _check_basis(basis: xr.Dataset, channels: int, verb: str) -> None:
+    for variable in (SPECTRAL_WEIGHT, SPECTRAL_BASIS, KEPT_CHANNEL):
+        require(basis, variable, verb=verb)
+    if basis.sizes["channel"] != channels:
+        raise SchemaError(
+            f"{verb} was given a basis of {basis.sizes['channel']} channels, but 'sinogram' has "
+            f"{channels}. Find and apply the basis on the same channels."
+        )
