@@ -1,10 +1,11 @@
 """Draw the pictures of the documentation: ``python docs/draw_figures.py DEMO_FOLDER``.
 
-``DEMO_FOLDER`` is what ``ndtomo-dask demo DEMO_FOLDER`` left. Writes ``docs/images/demo.png`` and
-``docs/images/geometry.png``.
+``DEMO_FOLDER`` is what ``ndtomo-dask demo DEMO_FOLDER`` left. Writes ``demo.png``,
+``geometry.png``, ``models.png`` and ``region.png`` in ``docs/images``.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,12 +13,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy.optimize import linear_sum_assignment
 
 import ndtomo_dask as nd
 from ndtomo_dask.demo import COUNTS, GRAINS, PEAKS
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors.reference import projection_matrix
+from ndtomo_dask.kernels.solvers import fbp
 from ndtomo_dask.synthetic import true_peaks
 
 IMAGES = Path(__file__).parent / "images"
@@ -147,11 +151,99 @@ def draw_geometry() -> Figure:
     return figure
 
 
+MODELS = {
+    "pixel": "pixel: shared by the two samples\nnearest to each pixel's center",
+    "joseph": "joseph: between the two pixels\nnearest to each crossing",
+    "line": "line: length inside each pixel",
+    "strip": "strip: area inside each pixel",
+}
+
+
+def draw_models() -> Figure:
+    """Draw which pixels one sample sees, and with which weights, for every model."""
+    geometry = ParallelGeometry.centered(np.deg2rad([26.0]), 11, size=7)
+    sample, half = 5, 3.5
+    cos, sin = geometry.cos[0], geometry.sin[0]
+    t = np.array([-8.0, 8.0])  # along the ray
+
+    figure = Figure(figsize=(11.6, 3.4), layout="constrained", facecolor="white")
+    for axes, (model, title) in zip(figure.subplots(1, 4), MODELS.items(), strict=True):
+        weights = projection_matrix(geometry, model)[[sample]].toarray().reshape(7, 7)
+        axes.imshow(
+            np.where(weights > 5e-3, weights, np.nan), cmap="Oranges", vmin=0, vmax=1.4,
+            extent=(-half, half, half, -half),
+        )  # fmt: skip
+        for (row, column), weight in np.ndenumerate(weights):
+            x, y = column - 3, row - 3
+            if weight > 5e-3:
+                axes.text(x, y, f"{weight:.2f}", ha="center", va="center", fontsize=6, color=INK)
+        u = sample - geometry.origins[0]
+        edges = (-0.5, 0.5) if model == "strip" else (-1, 1) if model == "pixel" else ()
+        for edge in edges:  # x cos − y sin = u + edge
+            axes.plot(
+                (u + edge) * cos + t * sin, -(u + edge) * sin + t * cos, color=COLORS[0],
+                lw=0.8, ls="-" if model == "strip" else ":",
+            )  # fmt: skip
+        if model != "strip":
+            axes.plot(u * cos + t * sin, -u * sin + t * cos, color=COLORS[0], lw=1.4)
+        if model == "joseph":
+            rows = np.arange(-3, 4)
+            axes.plot((u + rows * sin) / cos, rows, ".", color=COLORS[1], ms=5)
+        axes.set_xticks(np.arange(-half, 4), labels=[])
+        axes.set_yticks(np.arange(-half, 4), labels=[])
+        axes.grid(color="#c9ced8", lw=0.5)
+        axes.tick_params(length=0)
+        axes.set(xlim=(-half, half), ylim=(half, -half))
+        axes.set_title(title, fontsize=9, color=INK)
+    return figure
+
+
+def draw_region() -> Figure:
+    """Draw a grid of small pixels beside the axis, and what FBP makes of it."""
+    angles = np.linspace(0, np.pi, 180, endpoint=False)
+    fine = ParallelGeometry.centered(angles, 64, pixel_size=0.25, rotation_center=34.0)
+    y, x = np.meshgrid(fine.y, fine.x, indexing="ij")
+    phantom = 1.0 * (np.hypot(x, y) < 26) - 0.6 * (np.hypot(x - 8, y + 9) < 7)
+    phantom += 0.8 * (np.abs(x - 8) + np.abs(y + 9) < 4) + 0.5 * (np.hypot(x + 10, y - 4) < 5)
+    sinogram = load_projector("reference", fine, "strip")(phantom[..., None])
+    whole = ParallelGeometry.centered(angles, 64, rotation_center=34.0)
+    region = replace(whole, shape=(64, 48), pixel_size=0.3, grid_center=(-9.0, 8.0))
+
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained", facecolor="white")
+    for axes, grid, title in zip(
+        figure.subplots(1, 2),
+        (whole, region),
+        ("pixel_size = 1, shape = (64, 64)", "pixel_size = 0.3, shape = (64, 48)"),
+        strict=True,
+    ):
+        volume = fbp(load_projector("reference", grid, "strip"), sinogram)[..., 0]
+        axes.imshow(volume, cmap="gray_r", vmin=0, vmax=1.5, extent=_extent(grid))
+        axes.set(xlabel="x (translation steps)", ylabel="y")
+        axes.set_title(title, fontsize=10)
+    left, right, bottom, top = _extent(region)
+    outline = Rectangle((left, top), right - left, bottom - top, fill=False, ec=COLORS[1])
+    figure.axes[0].add_patch(outline)
+    figure.axes[0].plot(0, 0, "+", color=COLORS[0], ms=10)
+    figure.axes[0].plot(8, -9, "x", color=COLORS[1], ms=6)
+    figure.axes[0].annotate(
+        "grid_center\ny = −9, x = 8", (8, -9), (2, 14), color=COLORS[1], fontsize=8,
+        arrowprops={"arrowstyle": "->", "color": COLORS[1]},
+    )  # fmt: skip
+    return figure
+
+
+def _extent(grid: ParallelGeometry) -> tuple[float, float, float, float]:
+    half = grid.pixel_size / 2
+    return (grid.x[0] - half, grid.x[-1] + half, grid.y[-1] + half, grid.y[0] - half)
+
+
 def main() -> None:
-    """Draw both pictures."""
+    """Draw all pictures."""
     IMAGES.mkdir(exist_ok=True)
     draw_demo(Path(sys.argv[1])).savefig(IMAGES / "demo.png", dpi=100)
     draw_geometry().savefig(IMAGES / "geometry.png", dpi=90)
+    draw_models().savefig(IMAGES / "models.png", dpi=100)
+    draw_region().savefig(IMAGES / "region.png", dpi=90)
 
 
 if __name__ == "__main__":
