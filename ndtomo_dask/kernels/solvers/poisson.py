@@ -103,7 +103,7 @@ def mlem(
     advance = (
         _all_at_once(problem, fixed, measured)
         if subsets == 1
-        else _in_subsets(problem, turns, measured)
+        else _in_subsets(problem, fixed, turns, measured)
     )
     return iterate(
         advance, fixed, {"x": x}, iterations=iterations, stop=stop, target=target, watch=watch
@@ -148,19 +148,33 @@ def _all_at_once(problem: Problem, fixed: Arrays, measured: bool) -> Advance:
     return advance
 
 
-def _in_subsets(problem: Problem, turns: list[np.ndarray], measured: bool) -> Advance:
+def _in_subsets(
+    problem: Problem, fixed: Arrays, turns: list[np.ndarray], measured: bool
+) -> Advance:
     A = problem.A
-    parts = [select_projections(A, turn) for turn in turns]
+    parts = [(select_projections(A, turn), turn) for turn in turns]
+    # Column sums of each subset are kept where they take no more room than the volume.
+    keeps = len(turns) * problem.weights.shape[2] <= problem.sinogram.shape[2]
+    if keeps:
+        fixed["columns"] = problem.xp.stack(
+            [_columns(part, turn, problem.weights) for part, turn in parts]
+        )
 
     def advance(fixed: Arrays, state: Arrays) -> tuple[Array | None, Arrays]:
         x = state["x"]
         misfit = deviance(A(x), fixed["y"], fixed["w"]) if measured else None
-        for part, turn in zip(parts, turns, strict=True):
+        for number, (part, turn) in enumerate(parts):
             y, w = (take_projections(fixed[name], turn) for name in ("y", "w"))
-            x = _step(part, x, part(x), y, w, reciprocal(part.T(w)))
+            kept = fixed["columns"][number] if keeps else None
+            columns = _columns(part, turn, fixed["w"]) if kept is None else kept
+            x = _step(part, x, part(x), y, w, columns)
         return misfit, {"x": x}
 
     return advance
+
+
+def _columns(part: Projector, turn: np.ndarray, weights: Array) -> Array:
+    return reciprocal(part.T(take_projections(weights, turn)))
 
 
 def _step(A: Projector, x: Array, seen: Array, y: Array, w: Array, columns: Array) -> Array:
