@@ -1,0 +1,197 @@
+"""Back-projection of all channels by passes of few: filter or copy their rays, then fill tiles.
+
+Besides the sinogram and the volume, only the rays of one pass are held, whatever the channels.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import product
+from typing import Literal, NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels.filters import filter_response
+from ndtomo_dask.kernels.projectors import tiles
+from ndtomo_dask.kernels.projectors.groups import rays_as_given, rays_in_groups
+from ndtomo_dask.kernels.projectors.packing import (
+    aligned_volume,
+    aligned_zeros,
+    copy_projections,
+    filter_projections,
+    folded_panels,
+)
+from ndtomo_dask.kernels.threads import run_threaded
+
+Block = NDArray[np.floating]
+Float64 = NDArray[np.float64]
+Levels = Literal[1, 2]
+
+WIDE = 64
+"""Channels a pass, while there are as many; a rest takes 64, 32 or 16."""
+TOGETHER = 8
+"""Projections that a thread filters at a time."""
+DENSE = 1024
+"""Translations up to which matrices filter faster than Fourier transforms do."""
+BEYOND = 4
+"""Samples beside the detector to which filtered projections go on, in two levels."""
+SMOOTHING = 1.5
+"""Two levels pass the frequency f as sinc(f)**1.5, for the noise and the error of one level.
+
+Linear interpolation passes sinc(f)² on average, and also noise from beyond the largest frequency;
+two levels do not."""
+
+
+class Pass(NamedTuple):
+    """Some channels, and how their rays are packed."""
+
+    channel: int
+    lanes: int
+    width: int
+    share: int
+
+
+def passes(channels: int) -> list[tuple[int, int]]:
+    """First channel and lanes of each pass.
+
+    >>> passes(100), passes(7)
+    ([(0, 64), (64, 64)], [(0, 16)])
+    """
+    whole = channels // WIDE * WIDE
+    found = [(channel, WIDE) for channel in range(0, whole, WIDE)]
+    rest = channels - whole
+    narrow = next((lanes for lanes in (16, 32) if rest <= lanes), WIDE)
+    return [*found, (whole, narrow)] if rest else found
+
+
+class BackProjection:
+    """The projections of a geometry, ready to be back-projected in one level or in two."""
+
+    def __init__(self, geometry: ParallelGeometry, levels: Levels | None) -> None:
+        rays = rays_as_given(geometry) if levels == 1 else rays_in_groups(geometry, tiles.SMALL)
+        if levels is None and not rays.worth_grouping:
+            rays, levels = rays_as_given(geometry), 1
+        self.geometry, self.rays, self.levels = geometry, rays, levels or 2
+        fine, beyond = (1, 0) if self.levels == 1 else (tiles.FINE, BEYOND)
+        self.fine, self.samples = fine, fine * (geometry.translations - 1) + 1 + 2 * beyond
+        self._lines = fine * np.stack([np.cos(rays.angles), np.sin(rays.angles), rays.origins])
+        self._lines[2] += beyond
+        self._means = fine * np.stack([np.cos(rays.means), np.sin(rays.means)])
+
+    def copied(self, sinogram: Block, factor: float) -> Block:
+        """Back-project the samples as they are, times a factor; contiguous blocks of 3 axes."""
+        rays, factors = self.rays, np.full(self.rays.order.size, float(factor))
+
+        def pack(packed: Block, first: int, some: slice, turn: Pass) -> None:
+            chosen = (rays.order[some], rays.mirrored[some], factors[some])
+            copy_projections(
+                packed, sinogram, first, *chosen, turn.width, turn.share, turn.channel, turn.lanes
+            )
+
+        return self._run(sinogram, pack)
+
+    def filtered(self, sinogram: Block, filter_name: str) -> Block:
+        """Reconstruct; contiguous blocks of 3 axes."""
+        rays, weights = self.rays, self.geometry.weights[self.rays.order]
+        shape = (self.geometry.translations, self.samples, self.fine)
+        wide = self.geometry.translations > DENSE
+        panels = None if wide else _panels(filter_name, *shape, sinogram.dtype)
+
+        def pack(packed: Block, first: int, some: slice, turn: Pass) -> None:
+            place = (turn.width, turn.share, turn.channel, turn.lanes)
+            chosen = (rays.order[some], rays.mirrored[some], weights[some])
+            if panels is not None:
+                filter_projections(
+                    packed, sinogram, first, *chosen, panels[0], panels[1], self.samples, *place
+                )
+                return
+            channels = slice(turn.channel, turn.channel + turn.lanes)
+            found = _transform(sinogram[rays.order[some], :, channels], filter_name, *shape)
+            numbers = np.arange(found.shape[0])
+            copy_projections(packed, found, first, numbers, *chosen[1:], *place[:2], 0, turn.lanes)
+
+        return self._run(sinogram, pack)
+
+    def _run(self, sinogram: Block, pack: Callable[[Block, int, slice, Pass], None]) -> Block:
+        channels, count = sinogram.shape[2], self.rays.order.size
+        volume = aligned_volume((*self.geometry.shape, channels), sinogram.dtype)
+        room = count * (self.samples + tiles.GAP) + tiles.GAP
+        packed = aligned_zeros(0, sinogram.dtype)
+        for channel, lanes in passes(channels):
+            if packed.size != room * lanes:
+                packed = aligned_zeros(room * lanes, sinogram.dtype)
+            width = lanes if self.levels == 1 else tiles.LANES
+            turn = Pass(channel, lanes, width, room * width)
+
+            def fill(first: int, packed: Block = packed, turn: Pass = turn) -> None:
+                pack(packed, first, slice(first, first + TOGETHER), turn)
+
+            run_threaded(fill, range(0, count, TOGETHER))
+            self._fill_tiles(volume, packed, turn)
+        return volume
+
+    def _fill_tiles(self, volume: Block, packed: Block, turn: Pass) -> None:
+        y, x, pixel = self.geometry.y, self.geometry.x, float(self.geometry.pixel_size)
+
+        def directly(row: int) -> None:
+            tiles.back_project_directly(
+                volume, packed, self.samples, self._lines, y, x, pixel, row, turn.channel,
+                turn.lanes,
+            )  # fmt: skip
+
+        def by_groups(piece: tuple[int, int]) -> None:
+            part, row = piece
+            share = packed[part * turn.share : (part + 1) * turn.share]
+            tiles.back_project_by_groups(
+                volume, share, self.samples, self._lines, self.rays.groups, self._means, y, x,
+                pixel, row, turn.channel + part * turn.width,
+            )  # fmt: skip
+
+        height = self.geometry.shape[0]
+        if self.levels == 1:
+            run_threaded(directly, range(0, height, tiles.TILE))
+            return
+        parts = -(-min(turn.lanes, volume.shape[2] - turn.channel) // turn.width)
+        run_threaded(by_groups, product(range(parts), range(0, height, tiles.LARGE)))
+
+
+def filter_gain(filter_name: str, length: int, fine: int) -> Float64:
+    """Gain of a filter that also interpolates ``fine`` samples per translation step.
+
+    It undoes the mean loss of the two linear interpolations that follow, sinc(f / fine)⁴.
+    """
+    gain = filter_response(filter_name, length)
+    if fine == 1:
+        return gain
+    frequency = scipy.fft.rfftfreq(length)
+    gain = gain * fine * np.sinc(frequency) ** SMOOTHING / np.sinc(frequency / fine) ** 4
+    if length % 2 == 0:
+        gain[-1] /= 2  # the largest frequency becomes two, one of either sign
+    return np.asarray(gain)
+
+
+@lru_cache(maxsize=8)
+def _panels(
+    filter_name: str, translations: int, samples: int, fine: int, dtype: np.dtype[np.floating]
+) -> tuple[Block, Block]:
+    length = scipy.fft.next_fast_len(4 * translations + 64, real=True)
+    impulse = scipy.fft.irfft(filter_gain(filter_name, length, fine), length * fine)
+    return folded_panels(impulse, translations, samples, fine, dtype)
+
+
+def _transform(
+    rays: Block, filter_name: str, translations: int, samples: int, fine: int
+) -> Block:  # (angle, translation, channel) -> (angle, sample, channel)
+    length = scipy.fft.next_fast_len(2 * translations + 64, real=True)
+    gain = filter_gain(filter_name, length, fine).astype(rays.dtype)
+    beyond = (samples - 1 - fine * (translations - 1)) // 2
+    filtered = np.empty((rays.shape[0], samples, rays.shape[2]), dtype=rays.dtype)
+    for target, one in zip(filtered, rays, strict=True):
+        spectrum = scipy.fft.rfft(one, length, axis=0)
+        spectrum *= gain[:, None]
+        found = scipy.fft.irfft(spectrum, length * fine, axis=0)
+        target[:beyond] = found[length * fine - beyond :]
+        target[beyond:] = found[: samples - beyond]
+    return filtered
