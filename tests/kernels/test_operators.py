@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+import ndtomo_dask as nd
 from ndtomo_dask.errors import BackendError, OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import LOADERS, check_backend, load_projector
@@ -231,6 +232,30 @@ def test_density_does_not_depend_on_the_pixel_size(backend_and_model):
         y, x = np.meshgrid(geometry.y, geometry.x, indexing="ij")
         volume = fbp(operator(backend, geometry, model), sinogram)
         assert volume[np.hypot(x, y) < 16].mean() == pytest.approx(1, abs=PEER)
+
+
+@pytest.mark.parametrize("backend", ["astra", "torch"])
+@pytest.mark.parametrize("translations", [63, 64, 65])
+def test_no_width_is_special(backend, translations):
+    angles = np.linspace(0, np.pi, 60, endpoint=False)
+    geometry = ParallelGeometry.centered(angles, translations)
+    sinogram = operator("reference", geometry, "strip")(lopsided(translations)[..., None])
+    expected = fbp(operator("reference", geometry, "joseph"), sinogram)
+    found = fbp(operator(backend, geometry, "joseph"), sinogram)
+    assert relative_error(found, expected) <= 1e-4
+
+
+@pytest.mark.parametrize("backend", ["astra", "torch"])
+def test_the_verb_takes_the_backend_and_leaves_faults_in_their_channel(backend):
+    operator(backend, GEOMETRIES["even"], None)  # skips where the library is absent
+    ds = nd.simulate_scan(size=32, angles=40, channels=6).load()
+    ds["sinogram"].values[5, 7, 1] = np.nan
+    ds["sinogram"].values[..., 3] = np.nan
+    for method in ("fbp", "sirt", "cgls"):
+        expected = nd.reconstruct(ds, method=method).volume.values
+        found = nd.reconstruct(ds, method=method, backend=backend).volume.values
+        assert np.isnan(found).any(axis=(0, 1)).tolist() == [n == 3 for n in range(6)]
+        assert relative_error(found, expected) < 0.25  # another model, noisy data
 
 
 def test_interlaced_parts_take_turns():

@@ -25,8 +25,8 @@ from ndtomo_dask.kernels.projectors.footprints import MODELS, check_gaps, footpr
 TEMPORARY = {"cpu": 2**19, "cuda": 2**24}
 """Values of one temporary, at most: small ones stay in a cache, large ones keep a GPU busy."""
 
-ROUNDING = 1e-9
-"""Added to how far a pixel reaches, so that no tap is lost to rounding; its weight is exact."""
+ROUNDING = 1e-11
+"""Taken from how far a pixel reaches: a weight of 0 but for rounding is not worth a tap."""
 
 Tensor = Any
 Block = Any
@@ -165,7 +165,8 @@ def _sum_lines(
 
     pitch = geometry.pixel_size * lines.step
     pixels_seen = A.reach[angles] / np.abs(pitch)
-    taps = int(np.floor(2 * pixels_seen.max())) + 2  # one to spare for rounding
+    pixels_seen -= ROUNDING
+    taps = int(np.floor(2 * pixels_seen.max())) + 1
     cos, sin, origin = map(
         column, (x[angles] for x in (geometry.cos, geometry.sin, geometry.origins))
     )
@@ -176,7 +177,7 @@ def _sum_lines(
     total = torch.zeros(shape, dtype=source.dtype, device=device)
     for line, other in enumerate(map(float, lines.others)):
         start = origin + across * other + step / geometry.pixel_size * along[0]
-        first = torch.ceil((sample - start) / step - far - ROUNDING).to(torch.int64)
+        first = torch.ceil((sample - start) / step - far).to(torch.int64)
         for pixel in (first + tap for tap in range(taps)):
             position = along[pixel.clip(0, size - 1)]
             t = sample - lines.project(origin, position, other, cos, sin)
@@ -218,9 +219,9 @@ def _add_projection(
         for turn in (geometry.cos, geometry.sin)
     )
     u = float(geometry.origins[angle]) + x * cos - y * sin
-    far, size = float(A.reach[angle]), geometry.translations
-    first = torch.ceil(u - far - ROUNDING).to(torch.int64)
-    for sample in (first + tap for tap in range(int(np.floor(2 * far)) + 2)):
+    far, size = float(A.reach[angle]) - ROUNDING, geometry.translations
+    first = torch.ceil(u - far).to(torch.int64)
+    for sample in (first + tap for tap in range(int(np.floor(2 * far)) + 1)):
         weight = footprint(A.model, sample - u, cos, sin, pixel_size=geometry.pixel_size, xp=torch)
         seen = (weight > 0) & (sample >= 0) & (sample < size)
         values = projection.index_select(0, torch.where(seen, sample, size).reshape(-1))
