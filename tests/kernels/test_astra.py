@@ -1,4 +1,5 @@
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -203,10 +204,24 @@ def test_what_is_refused_says_so():
         module.system_matrix(A.geometry, "pixel")
 
 
-def test_a_matrix_that_would_not_fit_is_refused():
-    A = projector(np.linspace(0, 3, 2000), 2048)
+@pytest.mark.parametrize("backend", ["astra", "reference"])
+def test_a_matrix_that_would_not_fit_is_refused(backend):
+    geometry = ParallelGeometry.centered(np.linspace(0, 3, 2000), 2048)
     with pytest.raises(PlanError, match=r"about 1.5e\+10 entries.* pass backend='cpu'"):
-        A(np.zeros((2048, 2048, 1), dtype="float32"))
+        load_projector(backend, geometry, "joseph")(np.zeros((2048, 2048, 1), dtype="float32"))
+
+
+@pytest.mark.parametrize("algorithm", ["FBP", "SIRT", "SART", "CGLS"])
+def test_algorithms_side_by_side_in_threads_change_no_bit(algorithm):
+    A = projector()
+    sinogram = measured(A)
+    scales = [1.0, 2.0, 3.0, 4.0]
+    alone = [A.run(algorithm, sinogram * scale, iterations=3) for scale in scales]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(
+            pool.map(lambda scale: A.run(algorithm, sinogram * scale, iterations=3), scales)
+        )
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_the_gpu_is_tried_in_a_child_process_and_its_absence_is_said():

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import BackendError, OptionError, SchemaError
@@ -62,6 +64,40 @@ def backend_and_model(request):
 def test_forward_and_back_projection_are_adjoint(backend_and_model, geometry, dtype):
     backend, model = backend_and_model
     assert_adjoint(operator(backend, geometry, model), np.random.default_rng(6), dtype)
+
+
+@st.composite
+def geometries(draw):
+    """Any geometry, with angles along the edges and diagonals of pixels among them."""
+    angle = st.one_of(st.floats(-7, 7), st.integers(-8, 8).map(lambda n: n * np.pi / 4))
+    angles = np.array(draw(st.lists(angle, min_size=1, max_size=5)))
+    translations = draw(st.integers(1, 12))
+    within = st.floats(-translations, translations)
+    return ParallelGeometry(
+        angles, translations, draw(st.floats(-0.5, translations - 0.5)),
+        (draw(st.integers(1, 7)), draw(st.integers(1, 7))),
+        np.array([draw(within) for _ in angles]), draw(st.sampled_from([0.13, 0.5, 1.0, 2.5])),
+        (draw(st.floats(-9, 9)), draw(st.floats(-9, 9))),
+    )  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(geometry=geometries())
+@pytest.mark.parametrize("model", ["pixel", "joseph", "line", "strip"])
+def test_any_geometry_is_adjoint_and_the_same_with_torch(model, geometry):
+    if model == "pixel" and geometry.pixel_size > 1:
+        return
+    fast, plain = operator("torch", geometry, model), operator("reference", geometry, model)
+    assert_adjoint(plain, np.random.default_rng(6), "float64")
+    assert_adjoint(fast, np.random.default_rng(6), "float64")
+    x = noise(*geometry.shape, 2)
+    scale = max(np.abs(plain(x)).max(), 1)
+    np.testing.assert_allclose(fast(x), plain(x), rtol=0, atol=1e-10 * scale)
+    if model in ("pixel", "strip"):  # nothing weighs more than it is
+        assert plain.matrix.min() >= 0
+        per_projection = plain.T(np.ones((geometry.angles.size, geometry.translations, 1)))
+        most = geometry.angles.size * geometry.pixel_size**2
+        assert per_projection.max() <= most * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

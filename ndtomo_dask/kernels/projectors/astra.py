@@ -2,9 +2,9 @@
 
 The operator is ASTRA's sparse matrix, applied to all channels at once: ASTRA knows single images
 only, and its projectors sum in float32, whereas one matrix both ways is exactly adjoint in either
-precision. It holds 8 bytes for each pixel that each ray meets. `AstraProjector.fbp` and
-`AstraProjector.run` are ASTRA's algorithms themselves (van Aarle et al. 2016, Opt. Express 24,
-25129): they need no matrix, but compute in float32.
+precision. It holds 8 bytes for each pixel that each ray meets, and thrice that while it is made.
+`AstraProjector.fbp` and `AstraProjector.run` are ASTRA's algorithms themselves (van Aarle et al.
+2016, Opt. Express 24, 25129): they need no matrix, but compute in float32.
 """
 
 import math
@@ -19,17 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ndtomo_dask.errors import BackendError, OptionError, PlanError, SchemaError, check_choice
+from ndtomo_dask.errors import BackendError, OptionError, SchemaError, check_choice
 from ndtomo_dask.geometry import ParallelGeometry, Selection
 from ndtomo_dask.kernels.filters import WINDOWS, filter_sinogram
 from ndtomo_dask.kernels.projectors import check_block, missing_library
-from ndtomo_dask.kernels.projectors.footprints import reach
-from ndtomo_dask.kernels.projectors.reference import MatrixProjector
+from ndtomo_dask.kernels.projectors.reference import MatrixProjector, check_size
 
 NAMES = {"joseph": "linear", "line": "line", "strip": "strip"}
 """What ASTRA calls each model."""
-LARGEST_MATRIX = 2**28
-"""Entries of the largest matrix that is built: 2 GB, and thrice that while ASTRA hands it over."""
 ALGORITHMS = ("BP", "FBP", "SIRT", "SART", "ART", "CGLS")
 CUDA_ALGORITHMS = ("FBP_CUDA", "BP_CUDA", "SIRT_CUDA", "SART_CUDA", "CGLS_CUDA", "EM_CUDA")
 PROBE = """
@@ -277,12 +274,7 @@ def system_matrix(geometry: ParallelGeometry, model: str = "joseph") -> sparse.c
     """ASTRA's weight of each pixel (column) in each sample (row), both in C order, in float32."""
     astra = load_astra()
     check_choice("model", model, NAMES)
-    entries = 2 * reach(model, geometry).sum() * np.prod(geometry.shape)
-    if entries > LARGEST_MATRIX:
-        raise PlanError(
-            f"ASTRA's matrix would have about {entries:.1e} entries, more than "
-            f"{LARGEST_MATRIX:.1e}: pass backend='cpu', which has no matrix."
-        )
+    check_size(geometry, model)
     beam, grid = astra_geometries(geometry)
     made = astra.create_projector(NAMES[model], beam, grid)
     with (

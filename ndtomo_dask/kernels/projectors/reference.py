@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ndtomo_dask.errors import PlanError
 from ndtomo_dask.geometry import ParallelGeometry, Selection
 from ndtomo_dask.kernels.projectors import check_block
 from ndtomo_dask.kernels.projectors.footprints import MODELS, check_gaps, footprint, reach
+
+LARGEST_MATRIX = 2**28
+"""Entries of the largest matrix that is built: 2 GB in float32, and a few times that meanwhile."""
 
 Block = NDArray[np.floating]
 
@@ -75,8 +79,20 @@ def projection_matrix(geometry: ParallelGeometry, model: str = "pixel") -> spars
         `ndtomo_dask.kernels.projectors.footprints.MODELS`.
     """
     check_gaps(model, geometry)
+    check_size(geometry, model)
     blocks = [_projection(geometry, model, angle) for angle in range(geometry.angles.size)]
     return sparse.csr_array(sparse.vstack(blocks))
+
+
+def check_size(geometry: ParallelGeometry, model: str) -> None:
+    """Raise `PlanError` where the matrix would have more than `LARGEST_MATRIX` entries."""
+    entries = 2 * reach(model, geometry).sum() * geometry.shape[0] * geometry.shape[1]
+    if entries > LARGEST_MATRIX:
+        raise PlanError(
+            f"the matrix of {geometry.angles.size} projections of {geometry.shape} pixels would "
+            f"have about {entries:.1e} entries, more than {LARGEST_MATRIX:.1e}: "
+            f"pass backend='cpu', which has no matrix."
+        )
 
 
 def _projection(geometry: ParallelGeometry, model: str, angle: int) -> sparse.coo_array:
