@@ -82,6 +82,34 @@ def test_matrices_agree_element_by_element(name, model):
     assert theirs.dtype == np.float32
 
 
+@pytest.mark.parametrize("selected_first", [True, False])
+def test_a_subset_has_the_rows_of_the_matrix(selected_first):
+    A = load_projector("astra", GEOMETRIES["moved"].turn(0.01 * selected_first))
+    x = np.random.default_rng(1).random((13, 10, 2))
+    if selected_first:
+        found = A.select(slice(1, None, 2))(x)
+    else:
+        A(x)
+        found = A.select(slice(1, None, 2))(x)
+    np.testing.assert_allclose(found, A(x)[1::2], rtol=1e-6)
+
+
+def test_astra_by_its_own_manual_agrees_with_scikit_image_and_with_us():
+    transform = pytest.importorskip("skimage.transform", reason="scikit-image is not installed")
+    degrees = np.arange(0.0, 360.0, 8.0)
+    rows, columns = np.mgrid[:65, :65] - 32
+    picture = np.exp(-((columns - 12) ** 2 + (rows + 9) ** 2) / 40) * (columns**2 + rows**2 < 900)
+    beam = astra.create_proj_geom("parallel", 1.0, 65, np.deg2rad(degrees))
+    made = astra.create_projector("strip", beam, astra.create_vol_geom(65, 65))
+    number, theirs = astra.create_sino(picture, made)
+    astra.data2d.delete(number)
+    astra.projector.delete(made)
+    rotated = transform.radon(picture, degrees, preserve_range=True).T
+    ours = load_projector("astra", ParallelGeometry.centered(np.deg2rad(degrees), 65), "strip")
+    assert relative_error(theirs, rotated) < 0.01
+    assert relative_error(ours(picture), theirs) < 1e-5
+
+
 @pytest.mark.parametrize("filter_name", WINDOWS)
 @pytest.mark.parametrize(
     "options",

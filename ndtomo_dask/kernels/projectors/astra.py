@@ -99,8 +99,11 @@ class AstraProjector:
         return self._operator.T
 
     def select(self, projections: Selection) -> "AstraProjector":
-        """Keep some of the projections."""
-        return type(self)(self.geometry.select(projections), self.model)
+        """Keep some of the projections: rows of the matrix, where it is there already."""
+        some = type(self)(self.geometry.select(projections), self.model)
+        if "_operator" in vars(self):
+            vars(some)["_operator"] = self._operator.select(projections)
+        return some
 
     @cached_property
     def _operator(self) -> MatrixProjector:
