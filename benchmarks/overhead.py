@@ -32,8 +32,9 @@ from ndtomo_dask.apply import apply_kernel
 from ndtomo_dask.computing import compute
 from ndtomo_dask.decompose import weights_block
 from ndtomo_dask.graphs import block_keys, in_batches
-from ndtomo_dask.reconstruct import reconstruct_block
-from ndtomo_dask.schema import geometry_of, step_of
+from ndtomo_dask.kernels.reconstruction import reconstruct_block
+from ndtomo_dask.scan_geometry import geometry_of
+from ndtomo_dask.schema import step_of
 
 RAW, DASK, BARE = "raw.zarr", "dask.zarr", "bare.zarr"
 
@@ -89,7 +90,7 @@ def reconstruction(folder: Path) -> Stage:
         "step": step_of(ds, "translation"),
         "method": "fbp",
         "backend": "cpu",
-        "filter": "ram-lak",
+        "options": {},
     }
     target = folder / BARE
     work = work_of(ds.sinogram, folder / RAW, reconstruct_block, options, result.volume, target)

@@ -21,8 +21,9 @@ from benchmarks.sizes import Size
 from ndtomo_dask.correct import divide_block
 from ndtomo_dask.decompose import moments_block, project_block, weights_block
 from ndtomo_dask.kernels import factors, nmf
-from ndtomo_dask.reconstruct import reconstruct_block
-from ndtomo_dask.schema import geometry_of, step_of
+from ndtomo_dask.kernels.reconstruction import reconstruct_block
+from ndtomo_dask.scan_geometry import geometry_of
+from ndtomo_dask.schema import step_of
 
 RANK = max(2 * COMPONENTS, COMPONENTS + 8)
 """Numbers to which NMF compresses a spectrum."""
@@ -74,7 +75,7 @@ def _of_images(path: Path, bare: Processes) -> dict[str, float]:
     samples, pixels = ds.sinogram.size, prod(result.volume.shape[:-1])
     options: dict[str, Any] = {"geometry": geometry_of(ds, verb="reconstruct")}
     options |= {"step": step_of(ds, "translation"), "method": "fbp", "backend": "cpu"}
-    options |= {"filter": "ram-lak"}
+    options |= {"options": {}}
     volume = (result.volume, path / "volume.zarr")
     scale = {"scale": np.ones(ds.sizes["angle"])}
     elementwise = _second(bare, work_of(ds.sinogram, raw, divide_block, scale))

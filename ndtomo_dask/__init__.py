@@ -18,6 +18,7 @@ from ndtomo_dask.correct import (
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io import convert, export, open_scan, save, verify
+from ndtomo_dask.project import project
 from ndtomo_dask.query import image, spectrum
 from ndtomo_dask.reconstruct import reconstruct
 from ndtomo_dask.runtime import connect
@@ -41,6 +42,7 @@ __all__ = [
     "normalize_monitor",
     "normalize_projections",
     "open_scan",
+    "project",
     "reconstruct",
     "remove_air",
     "save",

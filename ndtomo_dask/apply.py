@@ -94,7 +94,7 @@ def apply_kernel(
     array
         The array that decides the blocks.
     beside
-        Smaller arrays whose dimensions are among those of ``array``, cut where it is cut.
+        Arrays whose dimensions are among those of ``array``, cut where it is cut, or of ``out``.
     core
         Dimensions which the kernel consumes. Where they are split, their blocks are joined first:
         the array must be a small one then, with nothing ``beside``.
@@ -114,7 +114,7 @@ def apply_kernel(
     out_dims = _replace(dims, core, list(out))
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
-    beside = tuple(other.transpose(*(dim for dim in dims if dim in other.dims)) for other in beside)
+    beside = tuple(_in_order(other, dims, out_dims) for other in beside)
     frames = tuple(dim for dim in dims if dim in LEADING)
     framed = tuple(tuple(dim in other.dims for dim in frames) for other in (array, *beside))
     options |= {"kernel": kernel, "framed": framed}
@@ -125,6 +125,11 @@ def apply_kernel(
         data = _each_frame(array.values, *(other.values for other in beside), **options)
     kept = {name: coord for name, coord in array.coords.items() if set(coord.dims) <= set(out_dims)}
     return xr.DataArray(data, dims=out_dims, coords=kept, name=array.name)
+
+
+def _in_order(other: xr.DataArray, dims: list[str], out_dims: list[str]) -> xr.DataArray:
+    order = dims if set(other.dims) <= set(dims) else out_dims
+    return other.transpose(*(dim for dim in order if dim in other.dims))
 
 
 def _replace(dims: list[str], core: Sequence[str], out: list[str]) -> list[str]:
@@ -157,7 +162,7 @@ def _map_blocks(
     inside = {dim: stands_in.get(dim, f"{dim} in" if dim in core else dim) for dim in dims}
     operands: list[Any] = [array.data, list(inside.values())]
     for other in beside:
-        operands += [_beside(other, array), [inside[str(dim)] for dim in other.dims]]
+        operands += [_beside(other, array), [inside.get(str(dim), str(dim)) for dim in other.dims]]
     cut = [_places_to_cut(other, array) for other in beside]
     if any(cut):
         operands += [ArraySliceDep(array.data.chunks), list(inside.values())]
@@ -185,8 +190,8 @@ def _is_split(array: xr.DataArray, dims: Iterable[Hashable]) -> bool:
 
 
 def _beside(other: xr.DataArray, array: xr.DataArray) -> da.Array:
-    """Blocks of a smaller array, as ``array`` is cut; one block along a dimension may stay one."""
-    chunks = {dim: array.chunksizes[dim] for dim in other.dims}
+    """Blocks of another array, as ``array`` is cut; one block along a dimension may stay one."""
+    chunks = {dim: array.chunksizes.get(dim, (size,)) for dim, size in other.sizes.items()}
     if not is_lazy(other):
         return da.from_array(np.asarray(other), chunks=tuple(chunks.values()))
     return other.chunk({dim: cut for dim, cut in chunks.items() if _is_split(other, [dim])}).data
@@ -199,7 +204,7 @@ def _places_to_cut(other: xr.DataArray, array: xr.DataArray) -> dict[int, int]:
     return {
         axis: array.dims.index(dim)
         for axis, dim in enumerate(other.dims)
-        if _is_split(array, [dim]) and not _is_split(other, [dim])
+        if dim in array.dims and _is_split(array, [dim]) and not _is_split(other, [dim])
     }
 
 

@@ -10,6 +10,7 @@ from ndtomo_dask.eigenchannels import SAMPLE_BLOCK, find_eigenchannels
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.mixing import compressed, expanded
+from ndtomo_dask.scan_geometry import geometry_of
 from ndtomo_dask.schema import (
     KEPT_CHANNEL,
     RESIDUAL_SCORE,
@@ -20,7 +21,6 @@ from ndtomo_dask.schema import (
     SPECTRAL_WEIGHT,
     VOLUME,
     Variable,
-    geometry_of,
     label,
     require,
     valid_mask,

@@ -33,7 +33,11 @@ READ_BUFFERS = 16 * INNER_CHUNK
 GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
 
-_HELD = {"fbp": (9, 4), "sirt": (16, 12), "cgls": (17, 16)}
+_HELD = {
+    "fbp": (9, 4), "sirt": (16, 12), "os_sirt": (16, 12), "sart": (16, 12), "cgls": (17, 16),
+    "mlem": (16, 12), "osem": (16, 12), "tv": (20, 40), "vectorial_tv": (20, 44),
+    "nuclear": (20, 60), "project": (4, 8),
+}  # fmt: skip
 """Quarters of the sinogram block and of the volume block that each method holds at once: measured.
 A quarter is the mask of what is finite."""
 _WRITING = (4, 12)
@@ -208,13 +212,14 @@ def image_block(
     allowed_mem: int,
     multiple: int = VECTOR,
     method: str = "fbp",
+    grid: tuple[int, int] | None = None,
 ) -> dict[str, int]:
     """Block of whole images: one slice, all of each image, as many channels as fit.
 
     ``sizes`` are those of a sinogram or of a volume; ``multiple`` is the channel extent of the
-    stored chunks, so that none is read twice.
+    stored chunks, so that none is read twice; ``grid`` is what a sinogram is reconstructed on.
     """
-    image, volume = _image_bytes(sizes, itemsize)
+    image, volume = _image_bytes(sizes, itemsize, grid)
     per_channel = _per_channel(image, volume, method)
     fit = max(0, allowed_mem - READ_BUFFERS) // per_channel
     largest = min(fit, LARGEST_BLOCK // max(image, volume), ceil(sizes["channel"] / LEAST_TASKS))
@@ -223,12 +228,14 @@ def image_block(
     return {**lead, **{dim: sizes[dim] for dim in sizes if dim not in lead}, "channel": channels}
 
 
-def _image_bytes(sizes: Mapping[str, int], itemsize: int) -> tuple[int, int]:
-    if "angle" in sizes:
-        return sizes["angle"] * sizes["translation"] * itemsize, sizes[
-            "translation"
-        ] ** 2 * itemsize
-    return sizes["y"] * sizes["x"] * itemsize, sizes["y"] * sizes["x"] * itemsize
+def _image_bytes(
+    sizes: Mapping[str, int], itemsize: int, grid: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Bytes of one channel's sinogram and of its image; of an image twice where that is all."""
+    if "angle" not in sizes:
+        return sizes["y"] * sizes["x"] * itemsize, sizes["y"] * sizes["x"] * itemsize
+    width = sizes["translation"]
+    return sizes["angle"] * width * itemsize, prod(grid or (width, width)) * itemsize
 
 
 def _per_channel(image: int, volume: int, method: str) -> int:
@@ -290,14 +297,16 @@ def reconstruct(
     method: str,
     allowed_mem: int,
     block: Mapping[str, int] | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Plan:
     """Plan a reconstruction: a block is all angles and translations of some channels.
 
     ``block`` gives the blocks as they are stored; one that would not fit is cut along the channels.
+    ``grid`` is the number of rows and columns; default: as many as translations.
     """
-    fitting = image_block(sizes, itemsize, allowed_mem=allowed_mem, method=method)
+    fitting = image_block(sizes, itemsize, allowed_mem=allowed_mem, method=method, grid=grid)
     block = dict(fitting if block is None else block)
-    image, volume = _image_bytes(sizes, itemsize)
+    image, volume = _image_bytes(sizes, itemsize, grid)
     per_channel = _per_channel(image, volume, method)
     if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
         block |= {dim: 1 for dim in block if dim in ("time", "z")}
@@ -310,6 +319,29 @@ def reconstruct(
                 image * channels, scratch, volume * channels,
                 frames * image, frames * volume, allowed_mem)  # fmt: skip
     return plan.checked()
+
+
+def project(
+    sizes: Mapping[str, int],
+    rays: Mapping[str, int],
+    itemsize: int,
+    *,
+    allowed_mem: int,
+    block: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan a projection: a block is whole images of some channels; ``rays`` are its results'."""
+    lead = {dim: sizes[dim] for dim in ("time", "z") if dim in sizes}
+    scan = {**lead, **rays, "channel": sizes["channel"]}
+    seen = None if block is None else {dim: block[dim] for dim in (*lead, "channel")}
+    grid = (sizes["y"], sizes["x"])
+    back = reconstruct(
+        scan, itemsize, method="project", allowed_mem=allowed_mem, block=seen, grid=grid
+    )
+    images = {**{dim: dict(back.block)[dim] for dim in (*lead, "channel")}}
+    cut = {**dict(zip(("y", "x"), grid, strict=True)), **images}
+    return replace(back, step="project", block=tuple(cut.items()),
+                   input_mem=back.output_mem, output_mem=back.input_mem,
+                   read_bytes=back.written_bytes, written_bytes=back.read_bytes)  # fmt: skip
 
 
 def _channels(block: Mapping[str, int]) -> int:

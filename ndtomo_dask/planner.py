@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,6 +15,7 @@ from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import Recipe, Step
+from ndtomo_dask.scan_geometry import geometry_of
 
 Sizes = dict[str, int]
 SINGLE = ("time", "z", "angle", "y", "x")
@@ -32,8 +34,12 @@ class _State:
     block: Sizes
     itemsize: int
     allowed_mem: int
+    scan: xr.Dataset
+    """What the recipe opens."""
     stores_sinogram: bool
     """Whether the corrected sinogram is kept, hence stored before it is reconstructed."""
+    grid: tuple[int, int] = (0, 0)
+    """Rows and columns of the images, once they are reconstructed."""
 
 
 def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list[Plan]:
@@ -83,7 +89,7 @@ def _plans(recipe: Recipe, ds: xr.Dataset, allowed: int) -> list[Plan]:
             "the input has neither a sinogram nor a volume, so nothing can be planned."
         )
     array, keeps = ds[name], "sinogram" in recipe.save
-    state = _State(sizes_of(array), block_of(array), array.dtype.itemsize, allowed, keeps)
+    state = _State(sizes_of(array), block_of(array), array.dtype.itemsize, allowed, ds, keeps)
     plans: list[Plan] = []
     for step in recipe.steps:
         if step.verb not in GEOMETRY_VERBS:
@@ -147,6 +153,7 @@ def _reconstruct(state: _State, step: Step) -> list[Plan]:
         raise RecipeError("reconstruct needs a sinogram, but the input is a volume.")
     plans = []
     method = step.options.get("method", "fbp")
+    state.grid = geometry_of(state.scan, verb="reconstruct", **_grid_options(step)).shape
     split = any(state.block[dim] < state.sizes[dim] for dim in ("angle", "translation"))
     if split or state.stores_sinogram:
         shard = plan.shard_of_projections(state.sizes, state.itemsize)
@@ -158,21 +165,31 @@ def _reconstruct(state: _State, step: Step) -> list[Plan]:
             allowed_mem=state.allowed_mem,
             multiple=inner,
             method=method,
+            grid=state.grid,
         )
     made = plan.reconstruct(
-        state.sizes, state.itemsize, method=method, allowed_mem=state.allowed_mem, block=state.block
+        state.sizes,
+        state.itemsize,
+        method=method,
+        grid=state.grid,
+        allowed_mem=state.allowed_mem,
+        block=state.block,
     )
     channels = dict(made.block)["channel"]
-    width = state.sizes["translation"]
+    images = dict(zip(("y", "x"), state.grid, strict=True))
     lead = {dim: size for dim, size in state.sizes.items() if dim in ("time", "z")}
-    state.sizes = {**lead, "y": width, "x": width, "channel": state.sizes["channel"]}
-    slab = {**dict.fromkeys(lead, 1), "y": width, "x": width, "channel": channels}
+    state.sizes = {**lead, **images, "channel": state.sizes["channel"]}
+    slab = {**dict.fromkeys(lead, 1), **images, "channel": channels}
     plans += [made, _save("save volume", state, slab)]
     state.block = plan.spectra_block(
         state.sizes, state.itemsize, allowed_mem=state.allowed_mem,
         tile=plan.inner_chunk(slab, state.itemsize),
     )  # fmt: skip
     return plans
+
+
+def _grid_options(step: Step) -> dict[str, Any]:
+    return {name: step.options[name] for name in ("region", "pixel_size") if name in step.options}
 
 
 def _save(step: str, state: _State, block: Mapping[str, int]) -> Plan:

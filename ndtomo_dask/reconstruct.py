@@ -1,5 +1,6 @@
 """One reconstructed image per channel, all channels of a block at once."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,19 +15,26 @@ from ndtomo_dask.apply import (
     sizes_of,
     split_blocks,
 )
-from ndtomo_dask.coordinates import axis_variable
-from ndtomo_dask.errors import BackendError, OptionError, check_choice, nearest
+from ndtomo_dask.errors import SchemaError, check_choice
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.filters import WINDOWS
-from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections, missing_samples
-from ndtomo_dask.kernels.projectors import LOADERS, Projector, load_projector
+from ndtomo_dask.kernels.gaps import missing_samples
+from ndtomo_dask.kernels.projectors import check_backend
+from ndtomo_dask.kernels.reconstruction import (
+    METHODS,
+    given_options,
+    reconstruct_block,
+    variance_block,
+)
+from ndtomo_dask.scan_geometry import geometry_of, grid_coordinates
 from ndtomo_dask.schema import (
     MISSING_SAMPLES,
     SINOGRAM,
+    SINOGRAM_VARIANCE,
     VOLUME,
+    VOLUME_VARIANCE,
+    Variable,
     floating,
-    geometry_of,
     label,
     require,
     step_of,
@@ -34,10 +42,12 @@ from ndtomo_dask.schema import (
     without_masked,
 )
 
-Method = Literal["fbp", "sirt", "cgls"]
-METHODS = ("fbp", "sirt", "cgls")
+Method = Literal[
+    "fbp", "sirt", "os_sirt", "sart", "cgls", "mlem", "osem", "tv", "vectorial_tv", "nuclear"
+]
 ASSUMED = "no self-absorption; powder averaging; parallel beam"
 """What a reconstruction takes for granted; it is stored with the volume."""
+_RAYS = ("angle", "translation")
 
 
 def reconstruct(
@@ -46,17 +56,31 @@ def reconstruct(
     method: Method = "fbp",
     backend: str = "auto",
     filter: str = "ram-lak",  # noqa: A002  the field's word
-    iterations: int = 20,
+    cutoff: float | None = None,
+    iterations: int | None = None,
     nonnegative: bool = False,
+    regularization: float | None = None,
+    relaxation: float | None = None,
+    accelerated: bool = False,
+    subsets: int | None = None,
+    support: Literal["circle"] | None = None,
+    stop: Mapping[str, float] | None = None,
+    start: xr.Dataset | None = None,
+    weighted: bool = False,
+    variance: bool = False,
+    samples: int = 16,
+    region: Mapping[str, tuple[float, float]] | None = None,
+    pixel_size: float | None = None,
     allowed_mem: int | str | None = None,
 ) -> xr.Dataset:
     """Reconstruct every channel of a parallel-beam scan. Nothing is computed.
 
-    Each channel is an inverse problem A x = y of its own; channels share the geometry A and never
-    mix. The axis is at ``rotation_center`` and projections are displaced by ``projection_shift``,
-    where the scan has them: rays are shifted, data are not resampled. Projections that ``mask``
-    marks, or that have no finite sample, are left out. Single samples that are not finite are
-    counted; ``"fbp"`` interpolates them across the beam, the others give them no weight.
+    Each channel is an inverse problem A x = y of its own; channels share the geometry A and mix in
+    ``"vectorial_tv"`` and ``"nuclear"`` only. The axis is at ``rotation_center`` and projections
+    are displaced by ``projection_shift``, where the scan has them: rays are shifted, data are not
+    resampled. Projections that ``mask`` marks, or that have no finite sample, are left out. Single
+    samples that are not finite are counted; ``"fbp"`` interpolates them across the beam, the others
+    give them no weight.
 
     Parameters
     ----------
@@ -64,14 +88,41 @@ def reconstruct(
         A scan with ``sinogram ([time, z,] angle, translation, channel)``, whole along ``angle``
         and ``translation``.
     method
-        ``"fbp"``: filtered back-projection; ``"sirt"`` for few or noisy projections; ``"cgls"``:
-        the same solution in fewer, less robust steps.
+        ``"fbp"``: filtered back-projection; ``"sirt"``, ``"os_sirt"``, ``"sart"`` for few or noisy
+        projections; ``"cgls"``: the same solution in fewer, less robust steps; ``"mlem"``,
+        ``"osem"`` for counts; ``"tv"`` keeps edges and flattens the rest; ``"vectorial_tv"`` and
+        ``"nuclear"`` let the channels share their edges, and need all channels in one block.
     backend
-        Where each block runs: ``"cpu"``, ``"reference"``; ``"auto"`` is decided by the worker.
-    filter
-        Of ``"fbp"``: ``"ram-lak"``, ``"shepp-logan"``, ``"cosine"``, ``"hann"`` or ``"hamming"``.
-    iterations, nonnegative
-        Of the iterative methods; ``nonnegative`` is for ``"sirt"``.
+        Where each block runs: ``"cpu"``, ``"torch"``, ``"astra"``, ``"reference"``; ``"auto"`` is
+        decided by the worker.
+    filter, cutoff
+        Of ``"fbp"``: ``"ram-lak"``, ``"shepp-logan"``, ``"cosine"``, ``"hann"`` or ``"hamming"``,
+        and the share of the frequencies that passes.
+    iterations
+        Steps of an iterative method, at most; each has its usual number.
+    nonnegative
+        Keep every pixel at 0 or more.
+    regularization
+        Weight of the penalty of ``"cgls"`` (Tikhonov) and of the total variation, as their solvers
+        in `ndtomo_dask.kernels.solvers` define it; `find_regularization` finds one.
+    relaxation, accelerated, subsets
+        Step length, momentum, and subsets of projections of the simultaneous methods.
+    support
+        ``"circle"``: pixels beside the circle that all projections see are 0.
+    stop
+        When a channel stops before ``iterations``: ``{"residual": ...}``, ``{"change": ...}`` or
+        ``{"discrepancy": 1.0}``, which is the noise itself and needs ``weighted=True``.
+    start
+        A dataset with a ``volume`` of this grid, from which an iterative method begins.
+    weighted
+        Weigh each sample by the reciprocal of ``sinogram_variance``.
+    variance, samples
+        Also return ``volume_variance``, from ``sinogram_variance``: exact for ``"fbp"``, from this
+        many reconstructions of noisy sinograms for the others.
+    region
+        Range in mm along ``"y"``, ``"x"`` or both, to which the grid is cut.
+    pixel_size
+        Edge of a pixel in mm; default: the translation step.
     allowed_mem
         Bytes one task may hold, such as ``"2GB"``; blocks that would not fit are cut along the
         channels. Default: what the connected workers have, else 1 GB.
@@ -85,6 +136,8 @@ def reconstruct(
     ------
     SchemaError
         There is no sinogram, it is split along angle or translation, or it has no angles.
+    OptionError
+        An option is not one of this method's, or its value makes no sense.
     PlanError
         One channel alone does not fit ``allowed_mem``.
 
@@ -94,51 +147,92 @@ def reconstruct(
     >>> reconstruct(simulate_scan(size=32, angles=24, channels=8).load()).volume.sizes
     Frozen({'y': 32, 'x': 32, 'channel': 8})
     """
-    check_choice("method", method, METHODS)
+    check_backend(backend)
     check_choice("filter", filter, WINDOWS)
-    _check_options(method, backend, iterations, nonnegative)
-    sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=["angle", "translation"])
-    sinogram, geometry = _usable(ds, sinogram, geometry_of(ds, verb="reconstruct"))
+    asked: dict[str, Any] = {
+        "filter": filter if method == "fbp" or filter != "ram-lak" else None,
+        "cutoff": cutoff, "iterations": iterations, "nonnegative": nonnegative,
+        "regularization": regularization, "relaxation": relaxation, "accelerated": accelerated,
+        "subsets": subsets, "support": support, "stop": stop, "weighted": weighted,
+        "start": start is not None,
+    }  # fmt: skip
+    options = given_options(method, asked)
+    whole = (*_RAYS, "channel") if METHODS[method].coupled else _RAYS
+    sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=whole)
+    geometry = geometry_of(ds, verb="reconstruct", region=region, pixel_size=pixel_size)
+    _check_grid(ds, geometry)
+    sinogram, geometry = _usable(ds, sinogram, geometry)
 
-    sizes = sizes_of(sinogram)
-    stored = block_of(sinogram) if is_lazy(sinogram) else None
     planned = plan.reconstruct(
-        sizes,
+        sizes_of(sinogram),
         sinogram.dtype.itemsize,
         method=method,
-        block=stored,
+        grid=geometry.shape,
+        block=block_of(sinogram) if is_lazy(sinogram) else None,
         allowed_mem=allowed_memory(allowed_mem),
     )
-    sinogram = split_blocks(sinogram, dict(planned.block))
+    if not METHODS[method].coupled:
+        sinogram = split_blocks(sinogram, dict(planned.block))
 
-    options: dict[str, Any] = {"method": method, "backend": backend, "filter": filter}
-    options |= {} if method == "fbp" else {"iterations": iterations, "nonnegative": nonnegative}
     step = step_of(ds, "translation")
-    volume = apply_kernel(
-        reconstruct_block, sinogram, core=["angle", "translation"],
-        out=dict(zip(("y", "x"), geometry.shape, strict=True)), dtype=floating(sinogram.dtype),
-        geometry=geometry, step=step, **options,
-    )  # fmt: skip
-    bridged = apply_kernel(
-        count_missing_block, sinogram, core=["angle", "translation"], out={}, dtype="int64"
+    common: dict[str, Any] = {
+        "core": _RAYS, "out": dict(zip(("y", "x"), geometry.shape, strict=True)),
+        "dtype": floating(sinogram.dtype), "geometry": geometry, "step": step, "method": method,
+        "options": options, "backend": backend,
+    }  # fmt: skip
+    spread = [_like(ds, SINOGRAM_VARIANCE, sinogram)] if weighted or variance else []
+    first = [] if start is None else [_start(start, geometry, sinogram)]
+    beside = [*(spread if weighted else []), *first]
+    volume = apply_kernel(reconstruct_block, sinogram, *beside, **common)
+    units = sinogram.attrs.get("units", "count")
+    made = {VOLUME: volume.assign_attrs(units=f"{units}/mm", assumed=ASSUMED)}
+    made[MISSING_SAMPLES] = apply_kernel(
+        count_missing_block, sinogram, core=_RAYS, out={}, dtype="int64"
     )
+    if variance:
+        found = apply_kernel(variance_block, sinogram, *spread, *first, **common, samples=samples)
+        made[VOLUME_VARIANCE] = found.assign_attrs(units=f"{units}^2/mm^2")
 
-    ds = ds.assign_coords(_grid(geometry, step))
-    volume = volume.assign_attrs(
-        units=f"{sinogram.attrs.get('units', 'count')}/mm", assumed=ASSUMED
-    )
-    return label(ds, {VOLUME: volume, MISSING_SAMPLES: bridged}, step="reconstruct", **options)
+    ds = ds.assign_coords(grid_coordinates(geometry, step))
+    told = {name: value for name, value in asked.items() if name in options and name != "start"}
+    told |= {"region": region} if region else {}
+    told |= {"pixel_size": pixel_size} if pixel_size else {}
+    return label(ds, made, step="reconstruct", method=method, backend=backend, **told)
 
 
-def _check_options(method: str, backend: str, iterations: int, nonnegative: bool) -> None:
-    if backend not in (*LOADERS, "auto"):
-        raise BackendError(
-            f"backend={backend!r} is not known. {nearest(backend, [*LOADERS, 'auto'])}"
+def _check_grid(ds: xr.Dataset, geometry: ParallelGeometry) -> None:
+    """Refuse a grid on which other images of ``ds`` would not fit."""
+    for dim, size in zip(("y", "x"), geometry.shape, strict=True):
+        images = [str(name) for name in ds.data_vars if dim in ds[name].dims]
+        if images and ds.sizes[dim] != size:
+            raise SchemaError(
+                f"reconstruct makes a grid of {geometry.shape} pixels, but "
+                f"{images[0]!r} has {ds.sizes[dim]} along {dim!r}: ds.drop_dims(['y', 'x']) first."
+            )
+
+
+def _like(ds: xr.Dataset, variable: Variable, sinogram: xr.DataArray) -> xr.DataArray:
+    """Return a variable of the sinogram's shape, at the projections that are used."""
+    if variable.name not in ds:
+        raise SchemaError(
+            f"reconstruct needs {variable.name!r}, which the scan does not have; of raw counts it "
+            f"is ds.assign({variable.name}=ds.sinogram)."
         )
-    if iterations < 1:
-        raise OptionError(f"iterations={iterations} does nothing: pass a number of 1 or more.")
-    if nonnegative and method != "sirt":
-        raise OptionError(f"nonnegative=True is for method='sirt', not for {method!r}.")
+    found = require(ds, variable, verb="reconstruct")
+    if found.sizes["angle"] != sinogram.sizes["angle"]:
+        found = found.isel(angle=~valid_mask(ds, verb="reconstruct").values)
+    return found
+
+
+def _start(start: xr.Dataset, geometry: ParallelGeometry, sinogram: xr.DataArray) -> xr.DataArray:
+    volume = require(start, VOLUME, verb="reconstruct", whole=["y", "x"])
+    wanted = {"y": geometry.shape[0], "x": geometry.shape[1], "channel": sinogram.sizes["channel"]}
+    if {dim: volume.sizes[dim] for dim in wanted} != wanted:
+        raise SchemaError(
+            f"start has a volume of {dict(volume.sizes)}, but the grid is {wanted}: start from a "
+            "volume of the same scan, region and pixel_size."
+        )
+    return volume
 
 
 def _usable(
@@ -149,71 +243,6 @@ def _usable(
         return without_masked(ds, sinogram, verb="reconstruct"), geometry
     kept = ~valid_mask(ds, verb="reconstruct").values
     return sinogram.isel(angle=kept), geometry.select(kept)
-
-
-def _grid(geometry: ParallelGeometry, step: float) -> dict[str, xr.Variable]:
-    return {
-        dim: axis_variable(dim, (np.arange(size) - (size - 1) / 2) * step)
-        for dim, size in zip(("y", "x"), geometry.shape, strict=True)
-    }
-
-
-def reconstruct_block(
-    sinogram: np.ndarray,
-    *,
-    geometry: ParallelGeometry,
-    step: float,
-    method: str,
-    backend: str,
-    **options: Any,
-) -> np.ndarray:
-    """Reconstruct one block, (angle, translation, channel) -> (y, x, channel), per mm."""
-    sinogram = np.asarray(sinogram, dtype=floating(sinogram.dtype))
-    finite = np.isfinite(sinogram)
-    if method == "fbp":
-        volume = _back_project(sinogram, finite, geometry, backend, options["filter"])
-    else:
-        volume = _iterate(sinogram, finite, load_projector(backend, geometry), method, options)
-    volume /= sinogram.dtype.type(step)
-    return volume
-
-
-def _back_project(
-    sinogram: np.ndarray,
-    finite: np.ndarray,
-    geometry: ParallelGeometry,
-    backend: str,
-    filter_name: str,
-) -> np.ndarray:
-    """Filter and back-project; what is missing is bridged, or left out projection by projection."""
-    if finite.all():
-        A = load_projector(backend, geometry)
-        return np.asarray(solvers.fbp(A, sinogram, filter_name=filter_name))
-    volume = np.full((*geometry.shape, sinogram.shape[2]), np.nan, dtype=sinogram.dtype)
-    for usable, channels in channels_by_projections(finite):
-        if usable.any():
-            some = np.ix_(usable, np.ones(sinogram.shape[1], dtype=bool), channels)
-            A = load_projector(backend, geometry.select(usable))
-            bridged = bridge_gaps(sinogram[some], finite[some])
-            volume[..., channels] = solvers.fbp(A, bridged, filter_name=filter_name)
-    return volume
-
-
-def _iterate(
-    sinogram: np.ndarray, finite: np.ndarray, A: Projector, method: str, options: dict[str, Any]
-) -> np.ndarray:
-    """Solve iteratively; a missing sample has no weight, and need not be made up."""
-    mask = None
-    if not finite.all():
-        sinogram, mask = np.where(finite, sinogram, sinogram.dtype.type(0)), ~finite
-    iterations, nonnegative = options["iterations"], options["nonnegative"]
-    volume = np.asarray(
-        solvers.cgls(A, sinogram, iterations=iterations, mask=mask)
-        if method == "cgls"
-        else solvers.sirt(A, sinogram, iterations=iterations, nonnegative=nonnegative, mask=mask)
-    )
-    volume[..., ~finite.any(axis=(0, 1))] = np.nan
-    return volume
 
 
 def count_missing_block(sinogram: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.geometry import ParallelGeometry
 
 ANGLE, TRANSLATION, CHANNEL = "angle", "translation", "channel"
 Y, X, Z, TIME = "y", "x", "z", "time"
@@ -61,6 +60,9 @@ _PEAK_MAP, _COMPONENT_MAP = (Y, X, "peak"), (Y, X, "component")
 
 SINOGRAM = Variable("sinogram", _SINOGRAM, "count", "intensity per projection")
 SINOGRAM_VARIANCE = Variable("sinogram_variance", _SINOGRAM, "count^2", "variance of the sinogram")
+PROJECTED_SINOGRAM = Variable(
+    "projected_sinogram", _SINOGRAM, "count", "sinogram that the volume would give"
+)
 MONITOR = Variable("monitor", (ANGLE, TRANSLATION), "count", "incident flux")
 FLAT = Variable("flat", (TRANSLATION, CHANNEL), "count", "intensity without sample")
 DARK = Variable("dark", (TRANSLATION, CHANNEL), "count", "intensity without beam")
@@ -76,6 +78,7 @@ PROJECTION_SHIFT = Variable(
     "projection_shift", (ANGLE,), "1", "shift in translation steps", additive=False
 )
 VOLUME = Variable("volume", _VOLUME, "count/mm", "reconstructed intensity")
+VOLUME_VARIANCE = Variable("volume_variance", _VOLUME, "count^2/mm^2", "variance of the volume")
 IMAGE = Variable("image", (Y, X), "count/mm", "image")
 SPECTRUM = Variable("spectrum", (CHANNEL,), "count/mm", "spectrum")
 COMPONENT_SPECTRUM = Variable(
@@ -229,26 +232,6 @@ def package_version() -> str:
         return version("ndtomo-dask")
     except PackageNotFoundError:
         return "0+source"
-
-
-def geometry_of(ds: xr.Dataset, *, verb: str) -> ParallelGeometry:
-    """Read the parallel-beam geometry of a scan from its labels.
-
-    Angles are coordinates in degrees; ``rotation_center`` (translation steps; the middle when it is
-    absent) and ``projection_shift`` are optional. The grid is square, as wide as the translations.
-    """
-    if ANGLE not in ds.coords:
-        raise SchemaError(
-            f"{verb} needs projection angles: ds.assign_coords(angle=('angle', degrees))."
-        )
-    center = float(ds["rotation_center"]) if "rotation_center" in ds else None
-    shifts = np.asarray(ds["projection_shift"], float) if "projection_shift" in ds else None
-    return ParallelGeometry.centered(
-        np.deg2rad(np.asarray(ds[ANGLE], dtype=float)),
-        ds.sizes[TRANSLATION],
-        rotation_center=center,
-        shifts=shifts,
-    )
 
 
 def floating(dtype: np.dtype) -> np.dtype:

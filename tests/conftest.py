@@ -9,6 +9,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import settings
 
 from ndtomo_dask.plan import DEFAULT_ALLOWED_MEM
 from ndtomo_dask.runtime import connect
@@ -16,6 +17,9 @@ from ndtomo_dask.synthetic import simulate_scan
 
 if TYPE_CHECKING:
     from distributed import Client
+
+settings.register_profile("no clocks", deadline=None)
+settings.load_profile("no clocks")
 
 
 @pytest.fixture

@@ -15,11 +15,19 @@ from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.store import save
 from ndtomo_dask.kernels.factors import moments_combine
-from ndtomo_dask.reconstruct import reconstruct_block
+from ndtomo_dask.kernels.reconstruction import METHODS, reconstruct_block
+from ndtomo_dask.project import project_block
 
 SCAN = {"angle": 160, "translation": 200, "channel": 1024}
 VOLUME = {"y": 192, "x": 192, "channel": 1024}
 ALLOWED = 2 * 10**9
+METHOD_OPTIONS = {
+    method: ({"iterations": 2} if made.iterative else {})
+    | ({"nonnegative": True} if "nonnegative" in made.options else {})
+    | ({"regularization": 1.0} if "regularization" in made.options else {})
+    for method, made in METHODS.items()
+}
+"""The options that take the most memory."""
 
 
 def status(field):
@@ -45,10 +53,20 @@ def reconstruct_step(method, folder):
     angles = np.linspace(0, np.pi, SCAN["angle"], endpoint=False)
     geometry = ParallelGeometry.centered(angles, SCAN["translation"])
     options = {"geometry": geometry, "step": 0.1, "method": method, "backend": "cpu",
-               "filter": "ram-lak", "iterations": 2, "nonnegative": True}  # fmt: skip
+               "options": METHOD_OPTIONS[method]}  # fmt: skip
     reconstruct_block(noise(160, 200, 2), **options)
     shape = tuple(dict(made.block).values())
     return measured(lambda: reconstruct_block(noise(*shape), **options)), made
+
+
+def project_step(folder):
+    grid, rays = {"y": 200, "x": 200}, {"angle": 160, "translation": 200}
+    made = plan.project(grid | {"channel": 1024}, rays, 4, allowed_mem=ALLOWED)
+    angles = np.linspace(0, np.pi, 160, endpoint=False)
+    options = {"geometry": ParallelGeometry.centered(angles, 200), "step": 0.1, "backend": "cpu"}
+    project_block(noise(200, 200, 2), **options)
+    shape = tuple(dict(made.block).values())
+    return measured(lambda: project_block(noise(*shape), **options)), made
 
 
 def moments_step(folder):
@@ -92,18 +110,17 @@ def stored_scan(folder, sizes):
 def save_step(method, folder):
     stored_scan(folder, SCAN)
     ds = open_store(folder / "scan.zarr", allowed_mem=ALLOWED)
-    few = reconstruct(ds.isel(channel=slice(2)), method=method, iterations=2)
+    few = reconstruct(ds.isel(channel=slice(2)), method=method, **METHOD_OPTIONS[method])
     save(few[["volume"]], folder / "w.zarr")
     block = dict(zip(SCAN, ds.sinogram.data.chunksize, strict=True))
     made = plan.reconstruct(SCAN, 4, method=method, allowed_mem=ALLOWED, block=block)
-    volume = reconstruct(ds, method=method, iterations=2)[["volume"]]
+    volume = reconstruct(ds, method=method, **METHOD_OPTIONS[method])[["volume"]]
     return measured(lambda: save(volume, folder / "v.zarr")), made
 
 
 STEPS = {
-    "fbp": (reconstruct_step, "fbp"),
-    "sirt": (reconstruct_step, "sirt"),
-    "cgls": (reconstruct_step, "cgls"),
+    **{method: (reconstruct_step, method) for method in METHODS},
+    "project": (project_step,),
     "moments": (moments_step,),
     "merge": (merge_step,),
     "fit": (fit_step,),

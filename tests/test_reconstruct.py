@@ -11,7 +11,16 @@ METHODS = {
     "fbp": {"method": "fbp"},
     "fbp hann": {"method": "fbp", "filter": "hann"},
     "sirt": {"method": "sirt", "iterations": 4, "nonnegative": True},
+    "os_sirt": {"method": "os_sirt", "iterations": 2, "subsets": 4},
+    "sart": {"method": "sart", "iterations": 1, "support": "circle"},
     "cgls": {"method": "cgls", "iterations": 3},
+    "mlem": {"method": "mlem", "iterations": 5},
+    "osem": {"method": "osem", "iterations": 2, "subsets": 5},
+    "tv": {"method": "tv", "iterations": 20, "regularization": 5.0},
+}
+COUPLED = {
+    "vectorial_tv": {"method": "vectorial_tv", "iterations": 10, "regularization": 20.0},
+    "nuclear": {"method": "nuclear", "iterations": 10, "regularization": 20.0},
 }
 RECOVERED = 0.25
 """Relative L2 of an image of 32 x 32 pixels from 40 projections against truth with sharp edges."""
@@ -77,8 +86,10 @@ def test_the_true_density_is_recovered_per_mm(options):
     ).load()
     ds = ds.assign_coords(projection_shift=ds.true_projection_shift)
     ds = set_rotation_center(ds, float(ds.true_rotation_center))
-    options = options | ({"iterations": 60} if options["method"] == "sirt" else {})
-    options |= {"iterations": 12} if options["method"] == "cgls" else {}
+    enough = {"sirt": 60, "cgls": 12, "mlem": 30, "osem": 6, "os_sirt": 10, "sart": 4, "tv": 150}
+    options = options | (
+        {"iterations": enough[options["method"]]} if options["method"] in enough else {}
+    )
     volume = reconstruct(ds, **options).volume
     # The sum over the sample times its area is that of each projection: counts are conserved.
     total = ds.sinogram.sum("translation").mean("angle") * 0.02
@@ -123,7 +134,12 @@ def test_missing_samples_are_counted_per_channel(scan):
     assert counted.attrs["units"] == "1"
 
 
-def test_a_dead_projection_is_as_if_it_were_not_there(verb, scan):
+@pytest.mark.parametrize("name", ["fbp", "fbp hann", "sirt", "cgls", "mlem"])
+def test_a_dead_projection_is_as_if_it_were_not_there(name, scan):
+    # Subsets of fewer projections are other subsets, and total variation takes other steps.
+    def verb(ds):
+        return reconstruct(ds, **METHODS[name])
+
     dead = scan.copy(deep=True)
     dead.sinogram[5] = np.nan
     without = scan.isel(angle=np.arange(40) != 5)
@@ -195,7 +211,7 @@ def test_bad_input_is_refused_in_words(scan):
         reconstruct(scan, backend="cpuu")
     with pytest.raises(OptionError, match=r"iterations=0"):
         reconstruct(scan.chunk(), method="sirt", iterations=0)
-    with pytest.raises(OptionError, match=r"nonnegative=True is for method='sirt', not for 'cgls'"):
+    with pytest.raises(OptionError, match=r"nonnegative=True is for method='sirt' or .*, not for 'cgls'"):
         reconstruct(scan.chunk(), method="cgls", nonnegative=True)
     with pytest.raises(BackendError, match=r"backend='numbaa' is not known"):
         reconstruct(scan.chunk(), backend="numbaa")
@@ -212,3 +228,94 @@ def test_bad_input_is_refused_in_words(scan):
 def test_a_backend_that_only_the_workers_have_is_not_refused_by_a_lazy_verb(scan):
     lazy = assert_lazy(lambda ds: reconstruct(ds, backend="auto"), scan.chunk(channel=20))
     assert lazy.volume.chunks is not None
+
+
+def test_coupled_channels_stand_in_one_block(scan):
+    for options in COUPLED.values():
+        with pytest.raises(SchemaError, match="split along 'channel' into 3 blocks"):
+            reconstruct(scan.chunk(channel=20), **options)
+        made = reconstruct(scan.chunk(channel=-1), **options).volume
+        np.testing.assert_array_equal(made, reconstruct(scan, **options).volume)
+        assert np.isfinite(made).all()
+
+
+def test_a_region_is_that_part_of_the_whole(scan):
+    whole = reconstruct(scan).volume
+    with pytest.raises(SchemaError, match=r"'true_phase_map' has 32 along 'y': ds.drop_dims"):
+        reconstruct(scan, region={"y": (0.0, 0.25)})
+    scan = scan.drop_dims(["y", "x"])
+    part = reconstruct(scan, region={"x": (-0.1, 0.2), "y": (0.0, 0.25)}).volume
+    expected = whole.sel(x=slice(-0.1, 0.2), y=slice(0.0, 0.25))
+    assert part.shape == expected.shape
+    np.testing.assert_allclose(part.x, expected.x)
+    assert relative_error(part.values, expected.values) < 1e-5
+
+
+def test_smaller_pixels_show_the_same_densities(clean_scan):
+    ds = set_rotation_center(clean_scan, clean_scan.true_rotation_center)
+    fine = reconstruct(ds.drop_dims(["y", "x"]), pixel_size=0.01).volume
+    assert fine.sizes["x"] == 2 * ds.sizes["translation"]
+    coarse = fine.coarsen(y=2, x=2).mean()
+    assert relative_error(coarse.values, reconstruct(ds).volume.values) < 0.15
+
+
+def test_a_warm_start_goes_on_where_the_first_run_ended(scan):
+    lazy = scan.chunk(channel=20)
+    for method in ("sirt", "mlem"):
+        first = reconstruct(lazy, method=method, iterations=3)[["volume"]]
+        resumed = reconstruct(lazy, method=method, iterations=4, start=first).volume
+        whole = reconstruct(lazy, method=method, iterations=7).volume
+        assert relative_error(resumed.values, whole.values) < 1e-5
+    with pytest.raises(SchemaError, match="start from a volume of the same scan"):
+        reconstruct(lazy, method="sirt", start=first.isel(x=slice(3)))
+
+
+def test_weights_are_reciprocals_of_the_variance(scan):
+    lazy = scan.assign(sinogram_variance=scan.sinogram * 0 + 2.0).chunk(channel=20)
+    plain = reconstruct(lazy, method="cgls", iterations=4).volume
+    weighted = reconstruct(lazy, method="cgls", iterations=4, weighted=True).volume
+    assert relative_error(weighted.values, plain.values) < 1e-4
+    bad = lazy.copy()
+    kept = xr.DataArray(np.arange(40) != 7, dims="angle")
+    bad["sinogram"] = lazy.sinogram.where(kept, 1e6)
+    bad["sinogram_variance"] = lazy.sinogram_variance.where(kept)
+    without = lazy.assign(mask=~kept)
+    left_out = reconstruct(without, method="cgls", iterations=4, weighted=True).volume
+    found = reconstruct(bad, method="cgls", iterations=4, weighted=True).volume
+    assert relative_error(found.values, left_out.values) < 1e-4
+    with pytest.raises(SchemaError, match=r"needs 'sinogram_variance', .* ds.assign"):
+        reconstruct(scan, method="sirt", weighted=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"), [({}, 0.2), ({"method": "sirt", "iterations": 5}, 0.25)]
+)
+def test_the_variance_of_the_volume_is_that_of_many_measurements(
+    clean_scan, rng, options, tolerance
+):
+    ds = clean_scan.isel(channel=slice(0, 60, 30))
+    ds = ds.assign(sinogram_variance=ds.sinogram + 1).transpose("angle", "translation", ...)
+    noise = rng.standard_normal((300, *ds.sinogram.shape)) * np.sqrt(ds.sinogram_variance.values)
+    noisy = ds.sinogram.expand_dims(z=300).assign_coords(z=np.arange(300.0)) + noise
+    volumes = reconstruct(noisy.astype("float32").to_dataset(name="sinogram"), **options).volume
+    told = reconstruct(ds.chunk(channel=1), variance=True, samples=100, **options)
+    assert told.volume_variance.attrs["units"] == "count^2/mm^2"
+    ratio = told.volume_variance.mean(["y", "x"]) / volumes.var("z").mean(["y", "x"])
+    np.testing.assert_allclose(ratio, 1, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"subsets": 4}, "subsets=4 is for method='sirt' or 'os_sirt' or 'osem', not for 'fbp'"),
+        ({"method": "sirt", "filter": "hann"}, "filter='hann' is for method='fbp'"),
+        ({"method": "tv"}, "needs regularization"),
+        ({"method": "sirt", "relaxation": 2.0}, "relaxation=2.0 must be a number between 0 and 2"),
+        ({"cutoff": 0.0}, "cutoff=0.0 must be a share"),
+        ({"method": "sirt", "stop": {"chnge": 1}}, "must say when to stop"),
+        ({"method": "cgls", "nonnegative": True}, "nonnegative=True is for method='sirt'"),
+    ],
+)
+def test_an_option_of_another_method_is_refused(scan, options, message):
+    with pytest.raises(OptionError, match=message):
+        reconstruct(scan, **options)

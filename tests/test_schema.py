@@ -8,7 +8,6 @@ from ndtomo_dask.schema import (
     SINOGRAM,
     VARIABLES,
     VOLUME,
-    geometry_of,
     label,
     record,
     require,
@@ -70,18 +69,6 @@ def test_history_begins_with_the_first_step():
     made = record(xr.Dataset(), "step", method="fbp")
     assert made.attrs["history"].endswith(": step(method='fbp')")
     assert made.attrs["history"].startswith("ndtomo_dask ")
-
-
-def test_the_geometry_is_read_from_the_labels(scan):
-    scan = scan.assign_coords(
-        rotation_center=17.5, projection_shift=("angle", np.linspace(0, 1, 40))
-    )
-    geometry = geometry_of(scan, verb="x")
-    np.testing.assert_allclose(geometry.angles, np.deg2rad(scan.angle))
-    np.testing.assert_allclose(geometry.origins, 17.5 + np.linspace(0, 1, 40))
-    assert geometry_of(scan.drop_vars("rotation_center"), verb="x").rotation_center == 15.5
-    with pytest.raises(SchemaError, match=r"needs projection angles: ds.assign_coords\(angle="):
-        geometry_of(scan.drop_vars("angle"), verb="x")
 
 
 def test_step_of_an_axis(scan):
