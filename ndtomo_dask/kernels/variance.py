@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 Solve = Callable[..., Any]
 
 LANES = 64
-"""Channels at once: their sums of filtered variances are in float64, two for each sample."""
+"""Channels at once: of each there are two filtered variances for every sample."""
 
 
 def fbp_variance(
@@ -68,13 +68,15 @@ def fbp_variance(
 
 def _propagate(geometry: ParallelGeometry, variance: Block, impulse: Float64) -> Block:
     squares, products = impulse[1:-1] ** 2, impulse[1:-1] * impulse[2:]
-    spread = np.empty((*variance.shape[:2], 2, variance.shape[2]))
+    angles, translations, channels = variance.shape
+    spread = np.zeros((angles, translations + 2, 2, channels), variance.dtype)  # 0 at both ends
     volume = np.empty((*geometry.shape, variance.shape[2]), dtype=variance.dtype)
     cos, sin = np.cos(geometry.angles), np.sin(geometry.angles)
 
     def filter_projection(angle: int) -> None:
         share = geometry.weights[angle] ** 2
-        _spread(variance[angle], squares, products, geometry.translations - 1, share, spread[angle])
+        within = spread[angle, 1 : 1 + translations]
+        _spread(variance[angle], squares, products, translations - 1, share, within)
 
     def fill_row(row: int) -> None:
         origins = geometry.origins - geometry.y[row] * sin
@@ -104,17 +106,18 @@ def _spread(
 ) -> None:
     """Sum share h²(i - t) v(t), and share h(i - t) h(i + 1 - t) v(t), over t."""
     translations, channels = variance.shape
-    spread[:] = 0.0
-    least = 1e-16 * share * squares[center]
+    least = 1e-17 * squares[center]  # of the ramp itself every second number is 0
+    gain = np.empty(2, dtype=spread.dtype)
     for i in range(translations):
         alone, paired = spread[i, 0], spread[i, 1]
         for t in range(translations):
-            square = share * squares[center + i - t]
-            product = share * products[center + i - t]
-            sample = variance[t]
-            for k in range(channels):
-                alone[k] += square * sample[k]
-            if abs(product) > least:  # for the ramp itself, all but two are 0
+            n = center + i - t
+            gain[0], gain[1] = share * squares[n], share * products[n]
+            square, product, sample = gain[0], gain[1], variance[t]
+            if squares[n] > least:
+                for k in range(channels):
+                    alone[k] += square * sample[k]
+            if i + 1 < translations and abs(products[n]) > least:
                 for k in range(channels):
                     paired[k] += product * sample[k]
 
@@ -123,27 +126,27 @@ def _spread(
 def _back_project_row(
     spread: Float64, origins: Float64, cos: Float64, x: Float64, row: Block
 ) -> None:
-    """Add up what each angle gives to a row of pixels."""
-    translations, channels = spread.shape[1], spread.shape[3]
-    total = np.zeros(channels)
+    """Add up what each angle gives to a row of pixels; ``spread`` begins a translation early."""
+    translations, channels = spread.shape[1] - 2, spread.shape[3]
+    total = np.zeros(channels, dtype=spread.dtype)
+    share = np.empty(3, dtype=spread.dtype)
     for column in range(row.shape[0]):
         total[:] = 0.0
         for angle in range(cos.size):
             u = origins[angle] + x[column] * cos[angle]
             i = int(np.floor(u))
+            if not -1 <= i < translations:
+                continue
             f = u - i
-            if 0 <= i < translations:
-                low = spread[angle, i, 0]
-                for k in range(channels):
-                    total[k] += (1 - f) * (1 - f) * low[k]
-            if 0 <= i + 1 < translations:
-                high = spread[angle, i + 1, 0]
-                for k in range(channels):
-                    total[k] += f * f * high[k]
-            if 0 <= i < translations - 1:
-                paired = spread[angle, i, 1]
-                for k in range(channels):
-                    total[k] += 2 * f * (1 - f) * paired[k]
+            low, high, paired = (
+                spread[angle, i + 1, 0],
+                spread[angle, i + 2, 0],
+                spread[angle, i + 1, 1],
+            )
+            share[0], share[1], share[2] = (1 - f) * (1 - f), f * f, 2 * f * (1 - f)
+            a, b, c = share[0], share[1], share[2]
+            for k in range(channels):
+                total[k] += a * low[k] + b * high[k] + c * paired[k]
         for k in range(channels):
             row[column, k] = total[k]
 

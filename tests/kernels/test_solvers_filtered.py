@@ -3,7 +3,9 @@ import pytest
 
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.filters import WINDOWS
+from ndtomo_dask.kernels.projectors import load_projector
 from ndtomo_dask.kernels.solvers import fbp
 from ndtomo_dask.kernels.solvers.filtered import window_response
 from tests.laws import relative_error
@@ -87,6 +89,21 @@ def test_an_operator_with_a_back_projection_of_its_own_is_asked(A, sinogram):
     assert fbp(fast, sinogram, filter_name="hann") == (sinogram, "hann")
     expected = fbp(A, sinogram, filter_name="hann", cutoff=0.8)
     np.testing.assert_array_equal(fbp(fast, sinogram, filter_name="hann", cutoff=0.8), expected)
+
+
+@pytest.mark.parametrize("method", ["fbp", "cgls", "sirt", "tv"])
+def test_the_density_does_not_depend_on_the_size_of_pixels(method):
+    theta = half_turn(60)
+    beam = ParallelGeometry(theta, 40, 19.5, (60, 60), pixel_size=0.5, grid_center=(2.0, -1.0))
+    fine = Plain(load_projector("reference", beam))
+    radius, u = 12.0, np.arange(40) - 19.5
+    chord = 2 * np.sqrt(np.clip(radius**2 - u**2, 0, None))
+    sinogram = np.broadcast_to(chord[None, :, None], (60, 40, 1)).copy()
+    options = {"cgls": {"iterations": 8}, "sirt": {"iterations": 60}}.get(method, {})
+    options |= {"regularization": 0.5} if method == "tv" else {}
+    volume = getattr(solvers, method)(fine, sinogram, **options)
+    inside = np.hypot(beam.y[:, None], beam.x) <= radius - 2
+    assert volume[inside].mean() == pytest.approx(1, abs=0.02)
 
 
 def test_outside_its_support_a_volume_is_zero(A, sinogram):

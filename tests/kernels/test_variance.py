@@ -27,6 +27,9 @@ GEOMETRIES = {
         shifts=np.random.default_rng(1).normal(0, 1.5, 9),
     ),
     "wide, larger than the detector": ParallelGeometry(half_turn(7), 8, 3.0, (9, 14)),
+    "fine pixels of a region": ParallelGeometry(
+        half_turn(8), 12, 5.2, (7, 9), pixel_size=0.6, grid_center=(1.5, -2.0)
+    ),
     "one sample": ParallelGeometry(half_turn(3), 1, 0.0, (3, 2)),
 }
 

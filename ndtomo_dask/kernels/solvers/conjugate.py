@@ -1,5 +1,6 @@
 """Conjugate gradients on the normal equations: the fewest steps to least squares."""
 
+from functools import partial
 from typing import Any
 
 from ndtomo_dask.kernels.projectors import Projector
@@ -78,10 +79,9 @@ def cgls(
         "w": problem.weights,
         "damping": per_channel(sinogram, regularization, "regularization"),
     }
-    state = _start(problem, fixed, x0)
     return iterate(
-        _advance(problem), fixed, state, iterations=iterations, stop=stop,
-        target=stop.target(problem) if stop is not None else None, watch=watch,
+        _advance(problem), fixed, partial(_start, problem, fixed, x0), iterations=iterations,
+        stop=stop, target=stop.target(problem) if stop is not None else None, watch=watch,
     )  # fmt: skip
 
 
@@ -110,7 +110,8 @@ def _advance(problem: Problem) -> Advance:
         curvature = dot(projected, projected, fixed["w"])
         curvature = curvature + fixed["damping"] * dot(direction, direction)
         step = xp.astype(ratio(state["slope"], curvature), direction.dtype)
-        x = state["x"] + step * direction
+        x = step * direction
+        x += state["x"]
         projected *= -step
         projected += state["residual"]
         gradient = _gradient(problem, fixed, projected, x)

@@ -67,8 +67,8 @@ def shrink(slopes: Array, radius: Array, coupling: Coupling) -> Array:
 def _factor(length: Array, radius: Array) -> Array:
     """Bring a length down to the radius by this factor, 1 for a shorter one; a NaN stays."""
     xp = array_namespace(length)
-    long = ~(length <= radius)
-    return xp.where(long, radius / xp.where(long, length, xp.ones_like(length)), 1.0)
+    tiny = xp.finfo(length.dtype).smallest_normal  # so that nothing over nothing is 0
+    return radius / xp.maximum(length, radius + tiny)
 
 
 def _gram(slopes: Array) -> tuple[Array, Array, Array]:

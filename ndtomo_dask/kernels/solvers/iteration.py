@@ -62,7 +62,7 @@ def check_iterations(iterations: int) -> None:
 def iterate(
     advance: Advance,
     fixed: Arrays,
-    state: Arrays,
+    start: Callable[[], Arrays],
     *,
     iterations: int,
     stop: Stopping | None = None,
@@ -76,13 +76,15 @@ def iterate(
     ----------
     advance
         One step. It must not write into what it is given, nor keep arrays that have channels.
-    fixed, state
-        What stays and what changes; an array of one channel serves all.
+    fixed, start
+        What stays, and what makes the first state, which is let go of after the first step; an
+        array of one channel serves all.
     iterations, stop, target, watch
         The last step; the rule, and the misfit at which it stops; who looks on.
     coupled
         Whether channels depend on one another, and so stop together.
     """
+    state = start()
     if stop is None and watch is None:
         for _ in range(iterations):
             _, state = advance(fixed, state)
@@ -146,7 +148,7 @@ def _narrow(
     x[..., places] = iterate(
         advance,
         {name: take(array) for name, array in fixed.items()},
-        {name: take(array) for name, array in state.items()},
+        lambda: {name: take(array) for name, array in state.items()},
         iterations=iterations,
         stop=stop,
         target=take(target),

@@ -1,9 +1,10 @@
 """Maximum likelihood for counts: every step multiplies, so nothing becomes negative."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels.projectors import Projector
@@ -28,6 +29,9 @@ from ndtomo_dask.kernels.solvers.products import total
 from ndtomo_dask.kernels.solvers.subsets import Order, projection_subsets
 
 Array = Any
+
+GROUP = 8
+"""Projections whose logarithms are held at once, in float64."""
 
 
 def mlem(
@@ -86,14 +90,13 @@ def mlem(
     Raises
     ------
     SchemaError
-        A sample that has weight is negative, or ``x0`` is.
+        A sample that has weight is negative.
     """
     check_iterations(iterations)
     problem = make_problem(
         A, sinogram, mask=mask, weights=weights, support=support, nonnegative=True
     )
     _refuse_negative(problem)
-    x = _uniform(problem) if x0 is None else problem.start(x0)
     turns = projection_subsets(A.geometry, subsets, order)
     fixed = {"y": problem.sinogram, "w": problem.weights}
     measured = stop is not None or watch is not None
@@ -106,13 +109,23 @@ def mlem(
         else _in_subsets(problem, fixed, turns, measured)
     )
     return iterate(
-        advance, fixed, {"x": x}, iterations=iterations, stop=stop, target=target, watch=watch
+        advance,
+        fixed,
+        partial(_start, problem, x0),
+        iterations=iterations,
+        stop=stop,
+        target=target,
+        watch=watch,
     )
 
 
 def osem(A: Projector, sinogram: Array, *, subsets: int = 10, **options: Any) -> Array:
     """`mlem` in ordered subsets of the projections; as many as there are projections at most."""
     return mlem(A, sinogram, subsets=min(subsets, A.geometry.angles.size), **options)
+
+
+def _start(problem: Problem, x0: Array | None) -> Arrays:
+    return {"x": _uniform(problem) if x0 is None else problem.start(x0)}
 
 
 def _refuse_negative(problem: Problem) -> None:
@@ -192,9 +205,16 @@ def deviance(seen: Array, y: Array, w: Array) -> Array:
     Infinite where the model is 0 and the count is not.
     """
     xp = array_namespace(y)
+    sums = xp.zeros(y.shape[-1:], dtype=xp.float64, device=device(y))
+    for first in range(0, y.shape[0], GROUP):
+        some = slice(first, first + GROUP)
+        sums += total(_terms(xp, seen[some], y[some]), xp.astype(w[some], xp.float64))
+    return 2 * sums
+
+
+def _terms(xp: Any, seen: Array, y: Array) -> Array:
     m, counts = xp.astype(seen, xp.float64), xp.astype(y, xp.float64)
     some, impossible = (counts > 0) & ~(m == 0), (counts > 0) & (m == 0)
-    quotient = xp.where(some, counts, xp.ones_like(m)) / xp.where(some, m, xp.ones_like(m))
-    terms = m - counts + xp.where(some, counts * xp.log(quotient), xp.zeros_like(m))
-    terms = xp.where(impossible, xp.full_like(m, xp.inf), terms)
-    return 2 * total(terms, xp.astype(w, xp.float64))
+    quotient = xp.where(some, counts, 1.0) / xp.where(some, m, 1.0)
+    terms = m - counts + xp.where(some, counts * xp.log(quotient), 0.0)
+    return xp.where(impossible, xp.inf, terms)

@@ -172,15 +172,15 @@ def reciprocal(sums: Array) -> Array:
     # A sum of rounding errors must not become a weight of a million.
     xp = array_namespace(sums)
     zero = sums <= 1e-6 * xp.max(sums, axis=(0, 1), keepdims=True)
-    return xp.where(zero, xp.zeros_like(sums), 1 / xp.where(zero, xp.ones_like(sums), sums))
+    return xp.where(zero, 0.0, 1 / xp.where(zero, 1.0, sums))
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
     """Quotient, 0 where the denominator is; a NaN stays."""
     xp = array_namespace(numerator, denominator)
     zero = denominator == 0
-    safe = xp.where(zero, xp.ones_like(denominator), denominator)
-    return xp.where(zero, xp.zeros_like(numerator), numerator / safe)
+    quotient = numerator / xp.where(zero, 1.0, denominator)
+    return xp.where(zero, 0.0, quotient)
 
 
 def per_channel(like: Array, value: Any, name: str) -> Array:

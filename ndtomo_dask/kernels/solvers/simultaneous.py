@@ -1,5 +1,6 @@
 """SIRT and its relatives: each step spreads the misfit of rays over the pixels they cross."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,6 @@ def sirt(
         nonnegative=nonnegative, bounds=bounds,
     )  # fmt: skip
     measured = stop is not None or watch is not None
-    state = {"x": problem.start(x0)}
     fixed = {"y": problem.sinogram, "w": problem.weights}
     if subsets > 1:
         turns = projection_subsets(A.geometry, subsets, order)
@@ -109,13 +109,13 @@ def sirt(
     else:
         fixed["rows"], columns = problem.reciprocal_sums()
         fixed["columns"] = columns if relaxation == 1 else columns * relaxation
-        if accelerated:
-            state = _resting(problem, fixed, state["x"])
         advance = _with_momentum(problem) if accelerated else _plain(problem, measured)
     target = stop.target(problem) if stop is not None else None
+    start = _resting if accelerated else _still
     return iterate(
-        advance, fixed, state, iterations=iterations, stop=stop, target=target, watch=watch
-    )
+        advance, fixed, partial(start, problem, fixed, x0), iterations=iterations, stop=stop,
+        target=target, watch=watch,
+    )  # fmt: skip
 
 
 def os_sirt(A: Projector, sinogram: Array, *, subsets: int = 10, **options: Any) -> Array:
@@ -153,8 +153,13 @@ def _plain(problem: Problem, measured: bool) -> Advance:
     return advance
 
 
-def _resting(problem: Problem, fixed: Arrays, x: Array) -> Arrays:
+def _still(problem: Problem, _: Arrays, x0: Array | None) -> Arrays:
+    return {"x": problem.start(x0)}
+
+
+def _resting(problem: Problem, fixed: Arrays, x0: Array | None) -> Arrays:
     """State without momentum: two volumes, their projections, the clock and the misfit."""
+    x = problem.start(x0)
     seen = problem.A(x)
     residual = seen - fixed["y"]
     height = dot(residual, residual, fixed["rows"])

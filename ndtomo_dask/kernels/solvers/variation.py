@@ -1,6 +1,7 @@
 """Total variation: least squares with as few and as short edges as the data allow."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -176,18 +177,18 @@ def _solve(
 ) -> Array:
     check_iterations(iterations)
     fixed = _steps(problem) | {"alpha": alpha}
-    x = problem.start(x0)
-    state = {
-        "x": x,
-        "seen": problem.A(x),
-        "rays": problem.xp.zeros_like(problem.sinogram),
-        "edges": gradient(problem.xp.zeros_like(x)),
-    }
     return iterate(
-        _advance(problem, coupling), fixed, state, iterations=iterations, stop=stop,
-        target=None if stop is None else stop.target(problem), watch=watch,
+        _advance(problem, coupling), fixed, partial(_start, problem, x0), iterations=iterations,
+        stop=stop, target=None if stop is None else stop.target(problem), watch=watch,
         coupled=coupling != "none",
     )  # fmt: skip
+
+
+def _start(problem: Problem, x0: Array | None) -> Arrays:
+    x = problem.start(x0)
+    edges = gradient(problem.xp.zeros_like(x))
+    rays = problem.xp.zeros_like(problem.sinogram)
+    return {"x": x, "seen": problem.A(x), "rays": rays, "edges": edges}
 
 
 def _steps(problem: Problem) -> Arrays:
@@ -229,13 +230,19 @@ def _advance(problem: Problem, coupling: Coupling) -> Advance:
         rays *= fixed["ray step"]
         rays += state["rays"]
         rays *= fixed["ray keeps"]
-        edges = gradient(2 * x - state["x"])
+        edges = gradient(_ahead(x, state["x"]))
         edges *= fixed["edge step"]
         edges += state["edges"]
         edges = shrink(edges, fixed["alpha"], coupling)
         return misfit, {"x": x, "seen": seen, "rays": rays, "edges": edges}
 
     return advance
+
+
+def _ahead(x: Array, before: Array) -> Array:
+    ahead = 2 * x
+    ahead -= before
+    return ahead
 
 
 def _misfit(seen: Array, fixed: Arrays) -> Array:
