@@ -22,6 +22,12 @@ GEOMETRIES = {
     ),
     "wide": ParallelGeometry(HALF_TURN - 1.0, 50, 24.5, (31, 70)),
     "tall, larger than the detector": ParallelGeometry(HALF_TURN, 20, 9.0, (65, 34)),
+    "region of small pixels": ParallelGeometry(
+        HALF_TURN, 40, 21.3, (50, 45), pixel_size=0.31, grid_center=(6.5, -11.0)
+    ),
+    "grid beside the detector": ParallelGeometry(
+        HALF_TURN, 30, 14.5, (12, 40), pixel_size=0.9, grid_center=(-25.0, 400.0)
+    ),
     "one sample": ParallelGeometry(HALF_TURN, 1, 0.0, (3, 2)),
     "one pixel": ParallelGeometry(HALF_TURN[:1], 5, 2.25, (1, 1)),
 }
@@ -155,6 +161,19 @@ def test_blocks_that_do_not_fit_are_refused(backend):
         A.T(np.zeros((33, 7, 1)))
     with pytest.raises(SchemaError, match=r"volume of int64 .*volume.astype\('float32'\)"):
         A(np.zeros((33, 33, 1), dtype="int64"))
+
+
+@pytest.mark.parametrize(
+    "projections",
+    [np.arange(21) % 3 == 1, np.array([17, 2, 2, 9]), slice(4, 15)],
+    ids=["mask", "indices", "slice"],
+)
+def test_selected_projections_are_those_of_the_whole(projections):
+    A = load_projector("cpu", GEOMETRIES["shifted"])
+    some = A.select(projections)
+    volume = noise((40, 40, 5), "float32")
+    np.testing.assert_array_equal(some(volume), A(volume)[projections])
+    assert_adjoint(some, np.random.default_rng(8), "float64")
 
 
 def test_a_projector_is_built_once_for_equal_geometries():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndtomo_dask.kernels.projectors.tiles import GAP, compiled
-from ndtomo_dask.kernels.projectors.vectors import ROWS, product
+from ndtomo_dask.kernels.projectors.vectors import ROWS, TAPS, combine, product
 
 Block = NDArray[np.floating]
 Float64 = NDArray[np.float64]
@@ -32,18 +32,16 @@ def aligned_volume(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Bloc
 
 
 def folded_panels(
-    impulse: Float64, translations: int, samples: int, fine: int, dtype: np.dtype[np.floating]
+    impulse: Float64, translations: int, lines: int, dtype: np.dtype[np.floating]
 ) -> tuple[Block, Block]:
     """Matrices of a symmetric filter between even and between odd parts, as `product` reads them.
 
-    Row i is the output ``samples - 1 - i`` samples from the other end, of which there are ``fine``
-    a translation step; column k is translation k, and its mirror image.
+    ``lines`` is how many samples are written about the middle of the ``translations`` read.
     """
-    half, rows = (translations + 1) // 2, (samples + 1) // 2
-    last = fine * (translations - 1)
-    t = np.arange(rows)[:, None] - (samples - 1 - last) // 2
-    k = fine * np.arange(half)
-    near, far = impulse[np.abs(t - k)] / 2, impulse[np.abs(t - (last - k))] / 2
+    half, rows = (translations + 1) // 2, (lines + 1) // 2
+    t = np.arange(rows)[:, None] - (lines - translations) // 2
+    k = np.arange(half)
+    near, far = impulse[np.abs(t - k)] / 2, impulse[np.abs(t - (translations - 1 - k))] / 2
     if translations % 2:
         near[:, -1] /= 2  # the one in the middle is its own mirror image
         far[:, -1] /= 2
@@ -88,48 +86,99 @@ def copy_projections(
 
 
 @compiled
+def _fold(sums: Block, differences: Block, rays: Block, factor: float, channel: int,
+          lanes: int) -> None:  # fmt: skip
+    """Write the even and the odd part of a projection about its middle, twice each."""
+    translations, count = rays.shape[0], min(lanes, rays.shape[1] - channel)
+    scale = sums.dtype.type(factor)
+    for k in range((translations + 1) // 2):
+        left = rays[k, channel : channel + count]
+        right = rays[translations - 1 - k, channel : channel + count]
+        total, apart = sums[k * lanes :], differences[k * lanes :]
+        for lane in range(count):
+            total[lane] = scale * (left[lane] + right[lane])
+            apart[lane] = scale * (left[lane] - right[lane])
+
+
+@compiled
+def _multiply(out: Block, panels: Block, rows: Block, lanes: int) -> None:
+    blocks, terms, flat = panels.shape[0], panels.shape[1], panels.reshape(panels.size)
+    if lanes == 64:
+        product(out, flat, rows, blocks, terms, 64)
+    elif lanes == 32:
+        product(out, flat, rows, blocks, terms, 32)
+    else:
+        product(out, flat, rows, blocks, terms, 16)
+
+
+@compiled
+def _unfold(line: Block, even: Block, odd: Block, samples: int, sign: float, lanes: int) -> None:
+    """Write a projection from its even and its odd part; sign -1 turns it round."""
+    turn = line.dtype.type(sign)
+    for i in range((samples + 1) // 2):
+        near, far = line[i * lanes :], line[(samples - 1 - i) * lanes :]
+        total, apart = even[i * lanes :], odd[i * lanes :]
+        for lane in range(lanes):
+            a, b = total[lane], turn * apart[lane]
+            near[lane] = a + b
+            far[lane] = a - b
+
+
+@compiled
+def _interpolate(between: Block, line: Block, halves: Block, blocks: int, lanes: int) -> None:
+    """Write the sums of halves[k] line[j + k], two k at a time."""
+    pairs = halves.size // TAPS
+    sources = np.arange(pairs) * (TAPS * lanes)
+    if lanes == 64:
+        combine(between, line, halves, sources, blocks, pairs, 64)
+    elif lanes == 32:
+        combine(between, line, halves, sources, blocks, pairs, 32)
+    else:
+        combine(between, line, halves, sources, blocks, pairs, 16)
+
+
+@compiled
+def _place(packed: Block, begin: int, step: int, rows: Block, count: int, width: int, share: int,
+           lanes: int) -> None:  # fmt: skip
+    """Copy rows of lanes to every ``step``-th sample, and cut the lanes into parts."""
+    for part in range(0, lanes, width):
+        target = packed[part // width * share + begin * width :]
+        for i in range(count):
+            source, sample = rows[i * lanes + part :], target[i * step * width :]
+            for lane in range(width):
+                sample[lane] = source[lane]
+
+
+@compiled
 def filter_projections(
     packed: Block, sinogram: Block, first: int, order: Index, mirrored: Index, factors: Float64,
-    even: Block, odd: Block, samples: int, width: int, share: int, channel: int, lanes: int,
+    even: Block, odd: Block, halves: Block, lines: int, samples: int, width: int, share: int,
+    channel: int, lanes: int,
 ) -> None:  # fmt: skip
     """Filter projections by a symmetric kernel and pack ``samples`` samples about their middle.
 
     Such a filter maps the part of a projection that is even about its middle to an even one and the
     odd part to an odd one: two matrices of half the size, so half the work. Beside the detector are
-    zeros, which a matrix need not touch.
+    zeros, which a matrix need not touch. It writes ``lines`` samples, one a translation step.
+    Another sample halfway between two is the sum of those about it by the weights ``halves``;
+    without weights there are none, and ``lines`` is ``samples``.
     """
-    translations, blocks, half = sinogram.shape[1], even.shape[0], even.shape[1]
-    count = min(lanes, sinogram.shape[2] - channel)
+    half, rows, taps = even.shape[1], even.shape[0] * ROWS, halves.size
     sums, differences = _aligned(half * lanes, packed), _aligned(half * lanes, packed)
-    symmetric = _aligned(blocks * ROWS * lanes, packed)
-    opposite = _aligned(blocks * ROWS * lanes, packed)
-    evens, odds = even.reshape(even.size), odd.reshape(odd.size)
+    symmetric, opposite = _aligned(rows * lanes, packed), _aligned(rows * lanes, packed)
+    blocks = samples // (2 * ROWS) + 1
+    line = _aligned((2 * rows + ROWS + taps) * lanes, packed)
+    between = _aligned(blocks * ROWS * lanes, packed)
     for n in range(order.size):
-        factor, rays = packed.dtype.type(factors[n]), sinogram[order[n]]
-        for k in range(half):
-            left = rays[k, channel : channel + count]
-            right = rays[translations - 1 - k, channel : channel + count]
-            total, apart = sums[k * lanes :], differences[k * lanes :]
-            for lane in range(count):
-                total[lane] = factor * (left[lane] + right[lane])
-                apart[lane] = factor * (left[lane] - right[lane])
-        if lanes == 64:
-            product(symmetric, evens, sums, blocks, half, 64)
-            product(opposite, odds, differences, blocks, half, 64)
-        elif lanes == 32:
-            product(symmetric, evens, sums, blocks, half, 32)
-            product(opposite, odds, differences, blocks, half, 32)
-        else:
-            product(symmetric, evens, sums, blocks, half, 16)
-            product(opposite, odds, differences, blocks, half, 16)
-        begin = GAP + (first + n) * (samples + GAP)
-        sign = packed.dtype.type(-1 if mirrored[n] else 1)
-        for part in range(0, lanes, width):
-            target = packed[part // width * share + begin * width :]
-            for i in range((samples + 1) // 2):
-                near, far = target[i * width :], target[(samples - 1 - i) * width :]
-                total, apart = symmetric[i * lanes + part :], opposite[i * lanes + part :]
-                for lane in range(width):
-                    a, b = total[lane], sign * apart[lane]
-                    near[lane] = a + b
-                    far[lane] = a - b
+        _fold(sums, differences, sinogram[order[n]], factors[n], channel, lanes)
+        _multiply(symmetric, even, sums, lanes)
+        _multiply(opposite, odd, differences, lanes)
+        begin, sign = GAP + (first + n) * (samples + GAP), -1.0 if mirrored[n] else 1.0
+        _unfold(line, symmetric, opposite, lines, sign, lanes)
+        if taps == 0:
+            _place(packed, begin, 1, line, samples, width, share, lanes)
+            continue
+        _interpolate(between, line, halves, blocks, lanes)
+        whole = line[(taps // 2 - 1) * lanes :]
+        _place(packed, begin, 2, whole, (samples + 1) // 2, width, share, lanes)
+        _place(packed, begin + 1, 2, between, samples // 2, width, share, lanes)

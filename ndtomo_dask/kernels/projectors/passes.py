@@ -37,8 +37,10 @@ DENSE = 1024
 """Translations up to which matrices filter faster than Fourier transforms do."""
 BEYOND = 4
 """Samples beside the detector to which filtered projections go on, in two levels."""
-SMOOTHING = 1.5
-"""Two levels pass the frequency f as sinc(f)**1.5, for the noise and the error of one level.
+HALFWAY = 12
+"""Samples from which one halfway between two is interpolated."""
+SMOOTHING = 1.3
+"""Two levels pass the frequency f as sinc(f)**1.3, for the noise and the error of one level.
 
 Linear interpolation passes sinc(f)² on average, and also noise from beyond the largest frequency;
 two levels do not."""
@@ -95,20 +97,21 @@ class BackProjection:
     def filtered(self, sinogram: Block, filter_name: str) -> Block:
         """Reconstruct; contiguous blocks of 3 axes."""
         rays, weights = self.rays, self.geometry.weights[self.rays.order]
-        shape = (self.geometry.translations, self.samples, self.fine)
-        wide = self.geometry.translations > DENSE
-        panels = None if wide else _panels(filter_name, *shape, sinogram.dtype)
+        translations = self.geometry.translations
+        dense = None
+        if translations <= DENSE:
+            dense = _matrices(filter_name, translations, self.fine, sinogram.dtype)
 
         def pack(packed: Block, first: int, some: slice, turn: Pass) -> None:
             place = (turn.width, turn.share, turn.channel, turn.lanes)
             chosen = (rays.order[some], rays.mirrored[some], weights[some])
-            if panels is not None:
-                filter_projections(
-                    packed, sinogram, first, *chosen, panels[0], panels[1], self.samples, *place
-                )
+            if dense is not None:
+                filter_projections(packed, sinogram, first, *chosen, *dense, self.samples, *place)
                 return
             channels = slice(turn.channel, turn.channel + turn.lanes)
-            found = _transform(sinogram[rays.order[some], :, channels], filter_name, *shape)
+            found = _transform(
+                sinogram[rays.order[some], :, channels], filter_name, self.samples, self.fine
+            )
             numbers = np.arange(found.shape[0])
             copy_projections(packed, found, first, numbers, *chosen[1:], *place[:2], 0, turn.lanes)
 
@@ -158,34 +161,55 @@ class BackProjection:
 
 
 def filter_gain(filter_name: str, length: int, fine: int) -> Float64:
-    """Gain of a filter that also interpolates ``fine`` samples per translation step.
+    """Gain of a filter that undoes the mean loss of the linear interpolations that follow it.
 
-    It undoes the mean loss of the two linear interpolations that follow, sinc(f / fine)⁴.
+    In two levels these are two, with ``fine`` samples a translation step, so sinc(f / fine)⁴.
     """
     gain = filter_response(filter_name, length)
     if fine == 1:
         return gain
     frequency = scipy.fft.rfftfreq(length)
-    gain = gain * fine * np.sinc(frequency) ** SMOOTHING / np.sinc(frequency / fine) ** 4
-    if length % 2 == 0:
-        gain[-1] /= 2  # the largest frequency becomes two, one of either sign
-    return np.asarray(gain)
+    return np.asarray(gain * np.sinc(frequency) ** SMOOTHING / np.sinc(frequency / fine) ** 4)
 
 
 @lru_cache(maxsize=8)
-def _panels(
-    filter_name: str, translations: int, samples: int, fine: int, dtype: np.dtype[np.floating]
-) -> tuple[Block, Block]:
+def _matrices(
+    filter_name: str, translations: int, fine: int, dtype: np.dtype[np.floating]
+) -> tuple[Block, Block, Block, int]:
+    """Both matrices of a filter, weights of the samples halfway, and how many the matrices make."""
     length = scipy.fft.next_fast_len(4 * translations + 64, real=True)
-    impulse = scipy.fft.irfft(filter_gain(filter_name, length, fine), length * fine)
-    return folded_panels(impulse, translations, samples, fine, dtype)
+    impulse = scipy.fft.irfft(filter_gain(filter_name, length, fine), length)
+    halves = np.zeros(0, dtype) if fine == 1 else halfway_weights(HALFWAY).astype(dtype)
+    beyond = 0 if fine == 1 else HALFWAY // 2 - 1 + BEYOND // fine
+    lines = translations + 2 * beyond
+    return *folded_panels(impulse, translations, lines, dtype), halves, lines
+
+
+def halfway_weights(taps: int) -> Float64:
+    """Weights of the samples about a place halfway between two; they sum to 1.
+
+    A least-squares fit to a gain of 1, weighted toward low frequencies by cos⁸; at the largest one
+    no weights have any.
+
+    >>> halfway_weights(2), halfway_weights(4).round(2)
+    (array([0.5, 0.5]), array([-0.08,  0.58,  0.58, -0.08]))
+    """
+    frequency = np.linspace(0, 0.5, 512)
+    weight = np.cos(np.pi * frequency) ** 8
+    waves = 2 * np.cos(2 * np.pi * np.outer(frequency, np.arange(taps // 2) + 0.5))
+    found = np.linalg.lstsq(waves * weight[:, None], weight, rcond=None)[0]
+    found /= 2 * found.sum()
+    return np.concatenate([found[::-1], found])
 
 
 def _transform(
-    rays: Block, filter_name: str, translations: int, samples: int, fine: int
+    rays: Block, filter_name: str, samples: int, fine: int
 ) -> Block:  # (angle, translation, channel) -> (angle, sample, channel)
+    translations = rays.shape[1]
     length = scipy.fft.next_fast_len(2 * translations + 64, real=True)
-    gain = filter_gain(filter_name, length, fine).astype(rays.dtype)
+    gain = (fine * filter_gain(filter_name, length, fine)).astype(rays.dtype)
+    if fine > 1 and length % 2 == 0:
+        gain[-1] /= 2  # the largest frequency becomes two, one of either sign
     beyond = (samples - 1 - fine * (translations - 1)) // 2
     filtered = np.empty((rays.shape[0], samples, rays.shape[2]), dtype=rays.dtype)
     for target, one in zip(filtered, rays, strict=True):
