@@ -25,7 +25,7 @@ GROUPS = {
         "find_rotation_center", "set_rotation_center", "find_projection_shifts",
         "align_projections",
     ),
-    "Reconstruct": ("reconstruct", "project"),
+    "Reconstruct": ("reconstruct", "project", "find_iterations", "find_regularization"),
     "Components": ("find_components", "map_components"),
     "Peaks": ("fit_peaks",),
     "Look": ("image", "spectrum"),

@@ -6,6 +6,7 @@ from ndtomo_dask.align import (
     find_rotation_center,
     set_rotation_center,
 )
+from ndtomo_dask.choose import find_iterations, find_regularization
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.correct import (
     find_air,
@@ -32,8 +33,10 @@ __all__ = [
     "export",
     "find_air",
     "find_components",
+    "find_iterations",
     "find_projection_scale",
     "find_projection_shifts",
+    "find_regularization",
     "find_rotation_center",
     "fit_peaks",
     "flat_field",

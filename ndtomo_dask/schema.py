@@ -79,6 +79,16 @@ PROJECTION_SHIFT = Variable(
 )
 VOLUME = Variable("volume", _VOLUME, "count/mm", "reconstructed intensity")
 VOLUME_VARIANCE = Variable("volume_variance", _VOLUME, "count^2/mm^2", "variance of the volume")
+HELD_OUT_MISFIT = Variable(
+    "held_out_misfit", ("candidate", CHANNEL), "count^2", "mean square error of unseen projections",
+    additive=False,
+)  # fmt: skip
+BEST_ITERATIONS = Variable(
+    "best_iterations", (), "1", "iterations of least held-out misfit", additive=False
+)
+BEST_REGULARIZATION = Variable(
+    "best_regularization", (), "1", "regularization of least held-out misfit", additive=False
+)
 IMAGE = Variable("image", (Y, X), "count/mm", "image")
 SPECTRUM = Variable("spectrum", (CHANNEL,), "count/mm", "spectrum")
 COMPONENT_SPECTRUM = Variable(
