@@ -201,6 +201,11 @@ def test_no_iterations_are_refused(A, method):
     [
         ({"weights": np.full((30, 24, 1), -1.0)}, "weights must be finite and 0 or more"),
         ({"weights": np.full((30, 24, 1), np.inf)}, "weights must be finite and 0 or more"),
+        (
+            {"weights": np.ones((30, 24))},
+            r"weights of shape \(30, 24\) .*pass weights\[..., None\]",
+        ),
+        ({"mask": np.ones(30, dtype=bool)}, r"mask of shape \(30,\) must have the sinogram's"),
         ({"support": "disc"}, "support='disc' is not known"),
         ({"support": np.ones((3, 3))}, r"support of shape \(3, 3\)"),
         ({"x0": np.ones((3, 3, 1))}, r"x0 of shape \(3, 3, 1\)"),

@@ -112,6 +112,8 @@ def _split_weights(
 ) -> tuple[Array, Array]:
     """Sinogram with zeros where nothing counts, and the weight of each sample."""
     xp = array_namespace(sinogram)
+    for name, given in (("mask", mask), ("weights", weights)):
+        _check_shape(name, given, sinogram)
     if weights is None:
         weights = _filled(sinogram, "ones", (*sinogram.shape[:2], 1))
         if mask is None:
@@ -121,9 +123,18 @@ def _split_weights(
         _check_weights(xp, weights)
     counts = weights > 0
     if mask is not None:
-        counts = counts & ~xp.asarray(mask)
+        counts = counts & ~xp.asarray(mask, dtype=xp.bool, device=device(sinogram))
     weights = xp.where(counts, weights, xp.zeros_like(weights))
     return xp.where(counts, sinogram, xp.zeros_like(sinogram)), weights
+
+
+def _check_shape(name: str, given: Array | None, sinogram: Array) -> None:
+    whole = tuple(sinogram.shape)
+    if given is not None and tuple(given.shape) not in (whole, (*whole[:2], 1)):
+        raise SchemaError(
+            f"{name} of shape {tuple(given.shape)} must have the sinogram's {whole}, "
+            f"or one channel for all: pass {name}[..., None] if it has no channel axis."
+        )
 
 
 def _check_weights(xp: Any, weights: Array) -> None:
