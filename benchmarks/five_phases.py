@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import Projector, load_projector
 
 GRAINS = 40
 SPOTS = ((0.35, 0.40), (0.55, 0.65), (0.70, 0.37))
@@ -47,18 +47,20 @@ def five_phases(
     rng = np.random.default_rng(seed)
     maps, column = _grains(size, rng)
     centers, rare = _centers(channels, width, rng), PLACE * channels
-    volume = _volume(maps, column, centers, channels, width, strain).astype(np.float32)
     spots = np.zeros((size, size), dtype=bool)
     for row, place in SPOTS:
         spots[int(row * size) :, int(place * size) :][:2, :2] = True
 
     geometry = ParallelGeometry.centered(np.pi * np.arange(angles) / angles, size)
     A = load_projector("cpu", geometry)
-    line = _peaks(np.arange(channels), [rare], width).astype(np.float32)
-    common, added = A(volume), A(minority * spots[..., None] * line)
+    common = _project(A, maps, column, centers, channels, width, strain)
+    line = minority * _peaks(np.arange(channels), [rare], width).astype(np.float32)
     scale = np.float32(counts / common.mean())
-    common, clean = common * scale, (common + added) * scale
-    sinogram = rng.poisson(clean).astype(np.float32)
+    common *= scale
+    clean = common + A(spots[..., None].astype(np.float32)) * (scale * line)
+    sinogram = np.empty_like(clean)
+    for projection, mean in zip(sinogram, clean, strict=True):
+        projection[:] = rng.poisson(mean)
     scan = xr.Dataset(
         {"sinogram": (("angle", "translation", "channel"), sinogram)},
         coords={"angle": np.degrees(geometry.angles), "channel": np.arange(channels)},
@@ -84,19 +86,23 @@ def _centers(channels: int, width: float, rng: np.random.Generator) -> list[np.n
     return [place[np.abs(place - PLACE * channels) > 2.5 * width] for place in places]
 
 
-def _volume(
-    maps: np.ndarray, column: np.ndarray, centers: list[np.ndarray], channels: int, width: float,
-    strain: float,
+def _project(
+    A: Projector, maps: np.ndarray, column: np.ndarray, centers: list[np.ndarray], channels: int,
+    width: float, strain: float,
 ) -> np.ndarray:  # fmt: skip
-    """Spectra of all pixels; strain changes from column to column."""
+    """Sinogram of all channels; strain changes from column to column of the sample."""
     channel = np.arange(channels)
     background = 0.5 * np.exp(-2 * channel / channels) + 0.2
-    volume = np.empty((*maps.shape[:2], channels))
-    for number in range(maps.shape[1]):
-        shift = 1 + strain * 2 * column[0, number] / maps.shape[1]
-        spectra = [_peaks(channel, place * shift, width) + background for place in centers]
-        volume[:, number] = maps[:, number] @ np.array(spectra)
-    return volume
+
+    def spectra(shift: float) -> np.ndarray:
+        return np.array([_peaks(channel, place * shift, width) for place in centers]) + background
+
+    if not strain:
+        return np.asarray(A(maps.astype(np.float32)) @ spectra(1.0).astype(np.float32))
+    volume = np.empty((*maps.shape[:2], channels), dtype=np.float32)
+    for number, x in enumerate(column[0]):
+        volume[:, number] = maps[:, number] @ spectra(1 + strain * 2 * x / maps.shape[1])
+    return np.asarray(A(volume))
 
 
 def _peaks(channel: np.ndarray, centers: np.ndarray | list[float], width: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from dask.layers import ArraySliceDep
 
 from ndtomo_dask import plan
 from ndtomo_dask.computing import GROUP, compute
-from ndtomo_dask.graphs import Batch, in_batches, merge_tree, twin
+from ndtomo_dask.graphs import Batch, in_batches, merge_tree, mix_blocks, twin
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import LEADING, SINOGRAM, require
 
@@ -270,27 +270,13 @@ def mix_kernel(
     array = array.transpose(..., old)
     lead = [str(dim) for dim in array.dims[:-1]]
     if is_lazy(array):
-        cut = (array.chunksizes[old], tuple(chunks or (matrix.sizes[new],)))
-        # Told from other layers, like one that joins blocks: what is mixed into several blocks
-        # would be made once for each of them.
-        parts = da.blockwise(
-            _each_part, [*lead, new, old], array.data, [*lead, old],
-            da.from_array(matrix.values, chunks=cut), [old, new],
-            token=kernel.__name__, adjust_chunks={old: 1}, concatenate=False, align_arrays=False,
-            dtype=matrix.dtype, meta=np.empty((0,) * (len(lead) + 2), dtype=matrix.dtype),
-            kernel=kernel,
-        )  # fmt: skip
-        data = parts.sum(axis=-1, split_every={parts.ndim - 1: 2}, dtype=matrix.dtype)
+        data = mix_blocks(kernel, array.data, matrix.values, chunks or (matrix.sizes[new],))
     else:
         with one_blas_thread():
             data = kernel(array.values, matrix.values)
     kept = {name: axis for name, axis in array.coords.items() if old not in axis.dims}
     added = {name: axis for name, axis in matrix.coords.items() if axis.dims == (new,)}
     return xr.DataArray(data, dims=[*lead, new], coords=kept | added, name=array.name)
-
-
-def _each_part(block: Any, rows: Any, *, kernel: Callable[[Any, Any], Any]) -> np.ndarray:
-    return np.asarray(kernel(block, rows))[..., None]
 
 
 def planned_sinogram(ds: xr.Dataset, verb: str, whole: Sequence[str] = ()) -> xr.DataArray:

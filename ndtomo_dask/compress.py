@@ -78,8 +78,10 @@ def find_spectral_basis(
     sinogram = require(ds, SINOGRAM, verb="find_spectral_basis", whole=["translation"])
     sinogram, geometry = _usable(ds, sinogram, geometry_of(ds, verb="find_spectral_basis"))
 
+    sizes = sizes_of(sinogram)
+    stored = block_of(sinogram) if is_lazy(sinogram) else {**sizes, "angle": 1}
     _, together = plan_mixing.find_spectral_basis(
-        sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize, sample=SAMPLE_BLOCK,
+        sizes, stored, sinogram.dtype.itemsize, sample=SAMPLE_BLOCK,
         allowed_mem=allowed_memory(allowed_mem),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
+import numpy as np
 from dask._task_spec import (
     DependenciesMapping,
     List,
@@ -85,6 +86,38 @@ def merge_tree(
     layers = {**leaves.dask.layers, name: MaterializedLayer(tasks)}
     dependencies = {**leaves.dask.dependencies, name: {leaves.name}}
     return HighLevelGraph(layers, dependencies) if tasks else leaves.dask, level[0]
+
+
+def mix_blocks(
+    kernel: Callable[[Any, Any], Any], data: da.Array, matrix: np.ndarray, chunks: Sequence[int]
+) -> da.Array:
+    """Replace the last axis by ``chunks`` of the columns of a matrix, which says how it is mixed.
+
+    The parts ``kernel(block, rows)`` of the blocks along that axis are added two by two, in order.
+    """
+    lead, old, new = list(range(data.ndim - 1)), data.ndim - 1, data.ndim
+    alone = data.numblocks[-1] == 1
+    rows = da.from_array(matrix, chunks=(data.chunks[-1], tuple(chunks)))
+    parts = da.blockwise(
+        _only_part if alone else _each_part, [*lead, new] if alone else [*lead, new, old],
+        data, [*lead, old], rows, [old, new],
+        # A layer that takes lists is told from the others: Dask would make what is mixed part of
+        # it, and do its work once for each of ``chunks``.
+        concatenate=False, adjust_chunks=None if alone else {old: 1}, align_arrays=False,
+        token=kernel.__name__, dtype=matrix.dtype, kernel=kernel,
+        meta=np.empty((0,) * (data.ndim if alone else data.ndim + 1), dtype=matrix.dtype),
+    )  # fmt: skip
+    return parts if alone else parts.sum(axis=-1, split_every=_FAN_IN, dtype=matrix.dtype)
+
+
+def _only_part(
+    blocks: Sequence[Any], rows: Sequence[Any], *, kernel: Callable[[Any, Any], Any]
+) -> np.ndarray:
+    return np.asarray(kernel(blocks[0], rows[0]))
+
+
+def _each_part(block: Any, rows: Any, *, kernel: Callable[[Any, Any], Any]) -> np.ndarray:
+    return np.asarray(kernel(block, rows))[..., None]
 
 
 def twin(data: da.Array) -> da.Array:

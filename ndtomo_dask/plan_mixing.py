@@ -38,15 +38,16 @@ def find_spectral_basis(
 ) -> tuple[Plan, int]:  # fmt: skip
     """Plan the search for a basis, and say how many windows of channels one task can search.
 
-    Of each window a task holds the sums, half as large copies, and two coarse images. In another
-    task ``sample`` spectra are multiplied.
+    Of each window a task holds the sums, half as large copies, what filtering needs, and coarse
+    images: five sinograms and an image, measured. Windows of several tasks share blocks, so three
+    more of them wait. In another task ``sample`` spectra are multiplied.
     """
-    window = (3 * sizes["angle"] + sizes["translation"] // 2) * sizes["translation"] * itemsize
-    windows = max(1, min(WINDOWS, (allowed_mem - READ_BUFFERS) // window))
+    window = (5 * sizes["angle"] + sizes["translation"]) * sizes["translation"] * itemsize
+    held = prod(block.values()) * itemsize
+    windows = max(1, min(WINDOWS, (allowed_mem - READ_BUFFERS - 4 * held) // window))
     channels = sizes["channel"]
     gram = (sample + 3 * GRAM_ROWS) * channels * itemsize + 32 * min(channels, LARGEST_GRAM) ** 2
-    held = prod(block.values()) * itemsize
-    scratch = max(windows * window, gram - held) + READ_BUFFERS
+    scratch = max(windows * window, gram - held) + 3 * held + READ_BUFFERS
     made = Plan("find_spectral_basis", tuple(block.items()), 4 * blocks_of(sizes, block), held,
                 scratch, 0, 2 * prod(sizes.values()) * itemsize, 0, allowed_mem)  # fmt: skip
     return made.checked(), windows

@@ -5,6 +5,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from dask._task_spec import convert_legacy_graph
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from ndtomo_dask.apply import (
     detached,
     first_block,
     is_lazy,
+    mix_kernel,
     reduce_kernel,
     split_blocks,
 )
@@ -272,3 +274,57 @@ def test_allowed_memory_comes_from_the_option_then_the_configuration():
         assert allowed_memory(None) == 3 * 10**9
         assert allowed_memory("1GB") == 10**9
     assert allowed_memory(None) == 10**9
+
+
+def product_block(block, rows):
+    return block @ rows
+
+
+@pytest.fixture
+def mixed(rng):
+    """An array of float64, a matrix for its channels, and their product."""
+    data = rng.standard_normal((3, 6, 8, 20))
+    array = xr.DataArray(data, dims=("z", "angle", "translation", "channel"), name="sinogram")
+    array = array.assign_coords(z=[1.0, 2.0, 4.0], channel=np.arange(20))
+    table = xr.DataArray(rng.standard_normal((20, 7)), dims=("channel", "component"))
+    return array, table, data @ table.values
+
+
+@pytest.mark.parametrize(
+    "chunks", [{}, {"channel": 3}, {"z": 1, "angle": 4}, {"z": 2, "channel": 1}]
+)
+@pytest.mark.parametrize("cut", [None, (3, 4)])
+def test_mixing_blocks_gives_the_product(chunks, cut, mixed):
+    array, table, expected = mixed
+    made = mix_kernel(product_block, array.chunk(chunks), table, chunks=cut)
+    assert made.dims == ("z", "angle", "translation", "component")
+    assert made.chunksizes["component"] == (cut or (7,))
+    assert "channel" not in made.coords
+    np.testing.assert_array_equal(made.z, array.z)
+    np.testing.assert_allclose(made.compute(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(mix_kernel(product_block, array, table), expected)
+
+
+def test_mixing_adds_two_parts_at_a_time_and_never_sees_all_blocks(mixed):
+    array, table, _ = mixed
+    lazy = mix_kernel(product_block, array.chunk(channel=1), table)
+    tasks = convert_legacy_graph(dict(lazy.data.dask))
+    summed = {str(key) for key in tasks if str(key[0]).startswith("sum")}
+    assert summed
+    assert max(len(tasks[key].dependencies) for key in tasks if str(key) in summed) <= 2
+    assert not np.isnan(lazy.compute()).any()
+
+
+def test_what_is_mixed_into_several_blocks_is_made_once(mixed):
+    array, table, _ = mixed
+    READS.clear()
+    once = array.chunk(z=1)
+    lazy = apply_kernel(counted_block, once, core=["translation"], out={"translation": 8})
+    made = mix_kernel(product_block, lazy, table, chunks=(1,) * 7)
+    compute_arrays([made], "mix")
+    assert len(READS) == 3
+
+
+def counted_block(block):
+    READS.append(1)
+    return block + 1

@@ -23,7 +23,7 @@ Bool = NDArray[np.bool_]
 
 FLOOR = 0.01
 """Least mean of a channel or of a spectrum, as a share of the average: less is an empty one."""
-GRAM_CHANNELS = 512
+GRAM_CHANNELS = 384
 """Channels beyond twice this are summed in groups for the Gram matrix, of which all eigenvalues are
 needed: its cost grows with their cube."""
 BAND = 16
@@ -71,7 +71,7 @@ def group_size(channels: int) -> int:
     """How many adjacent channels the Gram matrix takes as one.
 
     >>> group_size(240), group_size(2000)
-    (1, 3)
+    (1, 5)
     """
     return max(1, channels // GRAM_CHANNELS)
 
