@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 OURS = "ndtomo_dask"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,18 @@ class Result:
     """Median over the repeats, per piece."""
     error: float
     count: int
+
+
+Results = list[Result | Absent]
+
+
+def threads_of(count: int) -> str:
+    """Say how many threads.
+
+    >>> threads_of(1), threads_of(2)
+    ('1 thread', '2 threads')
+    """
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def enter(name: str, build: Callable[[], Contestant]) -> Contestant | Absent:

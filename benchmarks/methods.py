@@ -3,7 +3,8 @@
     python -m benchmarks.methods [--size 128] [--angles 90] [--channels 16] [--noise 0.02]
 
 The truth is the head phantom, known by formula. Each method runs once to the end, watched, for its
-error after every step; then all are timed in turn, unwatched, and the median of the rounds counts.
+error after every step; then all are timed in turn, unwatched: the median of the rounds counts, in
+processor time, which other programs on the machine disturb least.
 """
 
 import argparse
@@ -86,14 +87,14 @@ def errors(solve: Solve, data: Data, steps: int) -> list[float]:
 
 
 def seconds(solves: Sequence[Solve], data: Data, rounds: int) -> list[float]:
-    """Median time of one step of each, all in turn."""
+    """Median processor time of one step of each, all in turn."""
     taken: list[list[float]] = [[] for _ in solves]
     for _ in range(rounds):
         for solve, times in zip(solves, taken, strict=True):
-            ends = [time.perf_counter()]
+            ends = [time.process_time()]
             for steps in (1, 1 + TIMED):
                 solve(data.A, data.sinogram, iterations=steps)
-                ends.append(time.perf_counter())
+                ends.append(time.process_time())
             times.append((ends[2] - 2 * ends[1] + ends[0]) / TIMED)
     return [median(times) for times in taken]
 

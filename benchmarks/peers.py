@@ -6,80 +6,26 @@ we are 20 times faster; errors are distances from a truth that none of the progr
 """
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks import fbp_peers, truth
-from benchmarks.contest import OURS, Absent, Contestant, Result, enter, granted, race, table
-from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels import factors, nmf, solvers
+from benchmarks import reconstruct_peers, truth
+from benchmarks.contest import (
+    CORES,
+    OURS,
+    Absent,
+    Contestant,
+    Results,
+    enter,
+    granted,
+    race,
+    table,
+    threads_of,
+)
+from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.least_squares import fit_peak
-from ndtomo_dask.kernels.projectors import load_projector
-
-Results = list[Result | Absent]
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def reconstruct(size: int, angles: int, channels: int, *, repeat: int, slow: int = 4) -> Results:
-    """Filtered back-projection with the same ramp filter; slow peers do ``slow`` channels only."""
-    theta = np.linspace(0, np.pi, angles, endpoint=False)
-    densities = truth.head_channels(channels)
-    sinogram = (truth.head_sinogram(theta, size) @ densities).astype(np.float32)
-    by_channel = np.ascontiguousarray(np.moveaxis(sinogram, -1, 0))
-    error = _distance(size, densities)
-
-    def ours() -> Any:
-        A = load_projector("cpu", ParallelGeometry.centered(theta, size))
-        return solvers.fbp(A, sinogram)
-
-    def astra(workers: int) -> Contestant:
-        work = fbp_peers.astra_fbp(theta, size, by_channel, workers)
-        return Contestant(f"ASTRA FBP, linear, CPU, {_threads(workers)}", work, channels, error)
-
-    def scikit_image() -> Contestant:
-        center = size // 2  # where iradon takes the axis to be
-        some = truth.head_sinogram(theta, size, center) @ densities[:, :slow]
-        work = fbp_peers.iradon(
-            theta, np.ascontiguousarray(np.moveaxis(some, -1, 0), dtype=np.float32)
-        )
-        distance = _distance(size, densities[:, :slow], center)
-        return Contestant("scikit-image iradon", work, some.shape[-1], distance)
-
-    def algotom() -> Contestant:
-        work = fbp_peers.algotom_fbp(theta, by_channel[:slow])
-        distance = _distance(size, densities[:, :slow])
-        return Contestant("Algotom FBP", work, min(slow, channels), distance)
-
-    def tomopy() -> Contestant:
-        work = fbp_peers.tomopy_gridrec(theta, by_channel, CORES)
-        return Contestant("TomoPy gridrec", work, channels, error)
-
-    return race(
-        [
-            *_by_threads(ours, channels, error),
-            enter("ASTRA FBP", lambda: astra(1)),
-            enter("ASTRA FBP, in threads", lambda: astra(max(2, CORES))),
-            enter("scikit-image iradon", scikit_image),
-            enter("Algotom FBP", algotom),
-            enter("TomoPy gridrec", tomopy),
-        ],
-        repeat,
-    )
-
-
-def _distance(
-    size: int, densities: truth.Float64, center: float | None = None
-) -> Callable[[Any], float]:
-    """Make a function that compares a volume, (y, x, channel), with the truth."""
-    image, inside = truth.head_image(size, center) @ densities, truth.circle(size, center)
-    return lambda found: truth.relative_rmse(found, image, inside)
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _by_threads(
@@ -87,7 +33,7 @@ def _by_threads(
 ) -> list[Contestant]:
     """Enter our work twice: on all cores, and on one."""
     return [
-        Contestant(f"{OURS}, {_threads(n)}", granted(n, work), count, error)
+        Contestant(f"{OURS}, {threads_of(n)}", granted(n, work), count, error)
         for n in dict.fromkeys([CORES, 1])
     ]
 
@@ -213,13 +159,6 @@ def _their_nmf(data: np.ndarray, count: int) -> Callable[[], Callable[[], np.nda
     return work
 
 
-def _print_reconstruct(repeat: int) -> None:
-    for size, angles, channels in ((256, 256, 64), (128, 90, 64)):
-        results = reconstruct(size, angles, channels, repeat=repeat)
-        title = f"FBP of {size} × {size}, {angles} angles, {channels} channels in one block"
-        print(table(title, results, piece="channel", error="relative RMSE in the circle"), "\n")
-
-
 def _print_fit(repeat: int) -> None:
     results, agreement = fit(20_000, 64, repeat=repeat)
     title = "Pseudo-Voigt and line, 20 000 spectra of 64 channels, Poisson noise"
@@ -234,7 +173,7 @@ def _print_components(repeat: int) -> None:
 
 
 CONTESTS = {
-    "reconstruct": _print_reconstruct,
+    "reconstruct": reconstruct_peers.print_all,
     "fit": _print_fit,
     "components": _print_components,
 }

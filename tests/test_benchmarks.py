@@ -3,7 +3,7 @@ import inspect
 import numpy as np
 import pytest
 
-from benchmarks import bench_kernels, out_of_core, peers, truth
+from benchmarks import bench_kernels, out_of_core, peers, reconstruct_peers, truth
 from benchmarks.contest import Absent, Contestant, Result, enter, race, table
 from benchmarks.sizes import BEAMLINE, SIZES, TERABYTE, TINY
 from ndtomo_dask.geometry import ParallelGeometry
@@ -63,12 +63,22 @@ def names(results):
 
 @pytest.mark.filterwarnings("ignore")  # of the peers' own imports
 def test_reconstruction_peers_agree_on_the_image():
-    results = peers.reconstruct(48, 60, 3, repeat=1, slow=2)
-    errors = [one.error for one in results if isinstance(one, Result)]
-    assert errors[0] == errors[1]  # the number of threads changes nothing
-    assert max(errors) < 2 * errors[0]
-    assert all(one.seconds > 0 for one in results if isinstance(one, Result))
-    assert names(results)[0].startswith("ndtomo_dask")
+    for name in reconstruct_peers.METHODS:
+        errors = {}
+        for threads in (1, 2):
+            results = reconstruct_peers.contest(name, 48, 60, 3, threads=threads, repeat=1, slow=2)
+            found = [one for one in results if isinstance(one, Result)]
+            assert found[0].name.startswith("ndtomo_dask")
+            assert max(one.error for one in found) < 2 * found[0].error
+            assert all(one.seconds > 0 for one in found)
+            errors[threads] = found[0].error
+        assert errors[1] == errors[2]  # the number of threads changes nothing
+
+
+def test_the_cost_of_a_channel_is_told_for_each_number_of_channels():
+    told = reconstruct_peers.cost_of_channels(32, 20, (3, 16), repeat=1)
+    assert [channels for channels, _ in told] == [3, 16]
+    assert all(seconds > 0 for _, seconds in told)
 
 
 def test_fit_peers_agree_within_standard_errors():

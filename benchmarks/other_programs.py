@@ -1,4 +1,4 @@
-"""Filtered back-projection by other programs: sinograms of many channels in, images out.
+"""Reconstruction by other programs: sinograms of many channels in, images out.
 
 Each function prepares what may be prepared once, and returns the work that is timed. Sinograms are
 (channel, angle, translation), which suits these programs best; images are (y, x, channel).
@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 
-def astra_fbp(
-    theta: Float64, size: int, sinograms: np.ndarray, workers: int
+def astra_loop(
+    name: str,
+    theta: Float64,
+    size: int,
+    sinograms: np.ndarray,
+    workers: int,
+    iterations: int,
 ) -> Callable[[], np.ndarray]:
     """Loop over the channels as ASTRA's users do, on objects that are made once per thread."""
     import astra
@@ -26,19 +31,20 @@ def astra_fbp(
     def loop(channels: range) -> list[np.ndarray]:
         projector = astra.create_projector("linear", beam, grid)
         data, image = astra.data2d.create("-sino", beam), astra.data2d.create("-vol", grid)
-        config = astra.astra_dict("FBP") | {
+        config = astra.astra_dict(name) | {
             "ProjectorId": projector,
             "ProjectionDataId": data,
             "ReconstructionDataId": image,
-            "option": {"FilterType": "Ram-Lak"},
+            "option": {"FilterType": "Ram-Lak"} if name == "FBP" else {},
         }
-        algorithm = astra.algorithm.create(config)
         images = []
         for channel in channels:
             astra.data2d.store(data, sinograms[channel])
-            astra.algorithm.run(algorithm)
+            astra.data2d.store(image, 0)
+            algorithm = astra.algorithm.create(config)  # CGLS would go on from the last channel
+            astra.algorithm.run(algorithm, iterations)
+            astra.algorithm.delete(algorithm)
             images.append(astra.data2d.get(image))
-        astra.algorithm.delete(algorithm)
         astra.data2d.delete([data, image])
         astra.projector.delete(projector)
         return images
