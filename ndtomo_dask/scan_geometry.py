@@ -3,6 +3,7 @@
 Labels are in degrees and mm; a `ParallelGeometry` is in radians and translation steps.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.coordinates import axis_variable
+from ndtomo_dask.coordinates import TO_UNIT, axis_variable
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.schema import ANGLE, TRANSLATION, X, Y, step_of
@@ -19,6 +20,9 @@ Region = Mapping[str, tuple[float, float]]
 """A range in mm along ``"y"``, ``"x"`` or both."""
 _HAIR = 1e-6
 """Part of a step by which evenly spaced coordinates may be off."""
+_ENOUGH = 10
+"""Projections of which a span of a few degrees is suspicious; fewer may be a part of a scan."""
+_CONVERT = "ds.assign_coords(angle=('angle', np.rad2deg(ds.angle.values)))"
 
 
 def geometry_of(
@@ -38,13 +42,43 @@ def geometry_of(
     step, translations = step_of(ds, TRANSLATION), ds.sizes[TRANSLATION]
     pixel = 1.0 if pixel_size is None else _positive(pixel_size) / step
     whole = ParallelGeometry.centered(
-        np.deg2rad(np.asarray(ds[ANGLE], dtype=float)),
+        np.deg2rad(_degrees(ds, verb)),
         translations,
         rotation_center=_rotation_center(ds, translations),
         shifts=_shifts(ds),
         pixel_size=pixel,
     )
     return whole if region is None else _inside(whole, region, step)
+
+
+def _degrees(ds: xr.Dataset, verb: str) -> np.ndarray:
+    """Return the projection angles, unless their unit or their span says that they are radians."""
+    unit = str(ds[ANGLE].attrs.get("units", "degree"))
+    if TO_UNIT["degree"].get(unit.lower(), 1.0) != 1:
+        raise SchemaError(f"{verb} needs angles in degrees, but theirs is {unit!r}: {_CONVERT}.")
+    degrees = np.asarray(ds[ANGLE], dtype=float)
+    _refuse_radians(degrees, verb, _CONVERT)
+    return degrees
+
+
+def _refuse_radians(degrees: np.ndarray, verb: str, convert: str) -> None:
+    """Refuse a half or a full turn in radians; warn of any other span that would fit into one.
+
+    A turn may lack its end, and an uneven one a step more. No sample can be reconstructed from a
+    few degrees, but a part of a scan may be tried.
+    """
+    if degrees.size < _ENOUGH or not np.isfinite(degrees).all():
+        return
+    span = float(np.ptp(degrees))
+    step = span / (degrees.size - 1)
+    told = f"{degrees.size} projections span {span:.3g} degrees"
+    for turn in (np.pi, 2 * np.pi):
+        if 0 <= turn * (1 + 1e-3) - span <= 2 * step:
+            raise SchemaError(
+                f"{verb} needs angles in degrees, but {told}, a turn in radians: {convert}."
+            )
+    if 0 < span <= 2 * np.pi:
+        warnings.warn(f"{told}; if they are radians, {convert}.", stacklevel=4)
 
 
 def _positive(pixel_size: float) -> float:
@@ -111,7 +145,11 @@ def geometry_of_volume(
             f"{verb} needs projection angles, which the volume does not have: "
             f"pass angles=np.arange(0, 180), in degrees."
         )
-    degrees = np.asarray(ds[ANGLE] if angles is None else angles, dtype=float)
+    if angles is None:
+        degrees = _degrees(ds, verb)
+    else:
+        degrees = np.atleast_1d(np.asarray(angles, dtype=float))
+        _refuse_radians(degrees, verb, "pass angles=np.rad2deg(angles)")
     known = TRANSLATION in ds.sizes and translations is None
     count = ds.sizes[TRANSLATION] if known else (translations or ds.sizes[X])
     pixel = _pixel_edge(ds, verb)
@@ -120,7 +158,7 @@ def geometry_of_volume(
     shifts = _shifts(ds) if angles is None else np.zeros(0)
     middle = [float(np.mean(ds[dim])) / step if dim in ds.coords else 0.0 for dim in (Y, X)]
     return ParallelGeometry(
-        np.deg2rad(np.atleast_1d(degrees)),
+        np.deg2rad(degrees),
         count,
         center,
         (ds.sizes[Y], ds.sizes[X]),

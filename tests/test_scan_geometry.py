@@ -72,3 +72,71 @@ def test_a_volume_without_a_scan_takes_angles():
     assert geometry.grid_center == (1.5, 2.5)
     with pytest.raises(SchemaError, match="needs square pixels"):
         geometry_of_volume(volume.assign_coords(x=np.arange(6.0)), verb="x", angles=[0])
+
+
+def turned(degrees):
+    """A scan of no content at these angles."""
+    coords = {"angle": degrees, "translation": np.arange(8.0)}
+    shape = (degrees.size, 8, 1)
+    return xr.Dataset(
+        {"sinogram": (("angle", "translation", "channel"), np.zeros(shape, "f4"))}, coords
+    )
+
+
+TURNS = {
+    "half": np.linspace(0, np.pi, 180, endpoint=False),
+    "half with its end": np.linspace(0, np.pi, 181),
+    "full": np.linspace(-np.pi, np.pi, 91, endpoint=False),
+    "rounded": np.round(np.linspace(0, np.pi, 40), 2),
+    "golden": np.mod(np.arange(60) * np.pi * (5**0.5 - 1) / 2, np.pi),
+    "few": np.linspace(0, np.pi, 10, endpoint=False),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_radians_are_refused_by_their_span(name):
+    ds = turned(TURNS[name])
+    with pytest.raises(SchemaError, match=r"turn in radians: ds.assign_coords\(angle=.*rad2deg"):
+        geometry_of(ds, verb="reconstruct")
+    mended = ds.assign_coords(angle=("angle", np.rad2deg(ds.angle.values)))
+    np.testing.assert_allclose(geometry_of(mended, verb="reconstruct").angles, TURNS[name])
+
+
+def test_radians_are_refused_by_their_unit():
+    ds = turned(np.linspace(0, 1.0, 5)).assign_coords(
+        angle=("angle", np.linspace(0, 1.0, 5), {"units": "rad"})
+    )
+    with pytest.raises(SchemaError, match="needs angles in degrees, but theirs is 'rad'"):
+        geometry_of(ds, verb="reconstruct")
+    for unit in ("degree", "deg", "°"):
+        ds.angle.attrs["units"] = unit
+        assert geometry_of(ds, verb="x").angles[-1] == np.deg2rad(1.0)
+
+
+def test_a_span_of_a_few_degrees_is_warned_of():
+    with pytest.warns(UserWarning, match="61 projections span 2.09 degrees; if they are radians"):
+        geometry_of(turned(np.deg2rad(np.linspace(-60, 60, 61))), verb="x")
+
+
+@pytest.mark.parametrize(
+    "degrees",
+    [
+        np.linspace(-60, 60, 61),
+        np.linspace(0, 179, 180),
+        np.linspace(0, 7, 29),  # a wedge of a scan
+        np.arange(9) * 0.35,  # a few neighboring projections
+        np.full(30, 12.0),
+        np.array([0.0, 90.0]),
+        np.arange(40) * 111.246,
+    ],
+    ids=len,
+)
+def test_real_scans_of_any_span_are_taken(degrees):
+    geometry = geometry_of(turned(degrees), verb="x")
+    np.testing.assert_allclose(geometry.angles, np.deg2rad(degrees))
+
+
+def test_angles_to_project_at_are_degrees_too():
+    volume = xr.Dataset(coords={"y": np.arange(4.0), "x": np.arange(4.0)})
+    with pytest.raises(SchemaError, match=r"turn in radians: pass angles=np.rad2deg\(angles\)"):
+        geometry_of_volume(volume, verb="project", angles=TURNS["half"])
