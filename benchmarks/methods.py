@@ -1,6 +1,6 @@
 """Iterative methods against one another: how far each comes in the time of plain SIRT.
 
-    python -m benchmarks.methods [--size 128] [--angles 90] [--channels 16] [--noise 0.02]
+    python -m benchmarks.methods [--size 128] [--angles 90] [--channels 32] [--noise 0.02]
 
 The truth is the head phantom, known by formula. Each method runs once to the end, watched, for its
 error after every step; then all are timed in turn, unwatched: the median of the rounds counts, in
