@@ -1,8 +1,8 @@
-"""Filtered back-projection by the compiled projector: one level, two levels, and ASTRA, on one core.
+"""FBP by the compiled projector, in one level and in two, and by ASTRA, on one core.
 
-``python -m benchmarks.fbp_levels [--channels 128] [--repeat 5] [--part speed|channels|filter|error]``;
-all parts by default. Times are processor time per channel, medians of runs in turn, so that a busy
-machine lengthens all alike.
+``python -m benchmarks.fbp_levels [--channels 128] [--repeat 5] [--part PART]``; PART is one of
+speed, channels, filter, error and limit; all by default. Times are processor time per channel,
+medians of runs in turn, so that a busy machine lengthens all alike.
 """
 
 import argparse
@@ -15,8 +15,9 @@ import numpy as np
 from benchmarks import fbp_peers, truth
 from benchmarks.contest import granted
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.projectors import passes
+from ndtomo_dask.kernels.projectors import packing, passes, tiles
 from ndtomo_dask.kernels.projectors.numba import NumbaProjector
+from ndtomo_dask.kernels.projectors.vectors import accumulate
 
 SIZES = ((128, 90), (256, 180), (512, 360))
 Work = Callable[[], Any]
@@ -94,9 +95,7 @@ def print_filter(channels: int, repeat: int) -> None:
 
 
 def print_error(channels: int, repeat: int) -> None:  # noqa: ARG001
-    print(
-        "RMSE / one level's | two levels, clean | noisy | ASTRA, clean | noisy | projections a group"
-    )
+    print("RMSE / one level's | two levels, clean | noisy | ASTRA, clean | noisy | angles a group")
     for size, angles in (*SIZES, (150, 135), (200, 180), (220, 200), (300, 270), (200, 400)):
         theta, densities = half_turn(angles), truth.head_channels(1)
         clean = (truth.head_sinogram(theta, size) @ densities).astype(np.float32)
@@ -115,11 +114,34 @@ def print_error(channels: int, repeat: int) -> None:  # noqa: ARG001
         print(f"{size}, {angles} | " + " | ".join(f"{r:.3f}" for r in ratios) + f" | {group:.1f}")
 
 
+def print_limit(channels: int, repeat: int) -> None:  # noqa: ARG001
+    """Interpolate in eight windows again and again, all of them in the first cache."""
+    pixels, taps = (packing.aligned_zeros(n * 64, np.dtype("float32")) for n in (1024, 8 * 14))
+    first = np.repeat(np.arange(8, dtype=np.uint32) * 14 * 64, 32)
+    fractions, times = packing.aligned_zeros(256, np.dtype("float32")), 200
+    work = in_turn({"": (lambda: _interpolate(pixels, taps, first, fractions, times), 1)}, repeat)
+    rate = times * 1024 * 8 * 64 / (work[""] / 1e3)
+    print(f"interpolations a second, with all data in the first cache: {rate:.2g}")
+    A, sinogram = projector(256, 180), noise(256, 180, 64)
+    spent = in_turn({"": (lambda: A.T(sinogram), 64)}, repeat)[""]
+    print(f"the same, back-projecting 256 x 256 from 180 angles: {256**2 * 180 / spent * 1e3:.2g}")
+
+
+@tiles.compiled
+def _interpolate(
+    pixels: np.ndarray, taps: np.ndarray, first: np.ndarray, fractions: np.ndarray, times: int
+) -> None:
+    for _ in range(times):
+        for row in range(32):
+            accumulate(pixels[row * 32 * 64 :], taps, first, fractions, 32, 8, 32, 64)
+
+
 PARTS = {
     "speed": print_speed,
     "channels": print_channels,
     "filter": print_filter,
     "error": print_error,
+    "limit": print_limit,
 }
 
 

@@ -228,8 +228,9 @@ def test_weights_halfway_interpolate_smooth_samples():
         assert (weights * np.cos(2 * np.pi * frequency * t)).sum() == pytest.approx(1, abs=lost)
 
 
+@pytest.mark.parametrize("widest", [16, 32, 64])
 @pytest.mark.parametrize("channels", [0, 1, 15, 16, 33, 64, 65, 200])
-def test_passes_cover_every_channel_once(channels):
-    covered = [c for first, lanes in passes(channels) for c in range(first, first + lanes)]
+def test_passes_cover_every_channel_once(channels, widest):
+    covered = [c for first, lanes in passes(channels, widest) for c in range(first, first + lanes)]
     assert covered[:channels] == list(range(channels))
     assert len(covered) < channels + 64

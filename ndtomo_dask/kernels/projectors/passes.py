@@ -31,6 +31,8 @@ Levels = Literal[1, 2]
 
 WIDE = 64
 """Channels a pass, while there are as many; a rest takes 64, 32 or 16."""
+PACKED = 1.25
+"""Sinograms that packed rays may take; passes get narrower, down to 16 channels, to keep to it."""
 TOGETHER = 8
 """Projections that a thread filters at a time."""
 DENSE = 1024
@@ -55,14 +57,14 @@ class Pass(NamedTuple):
     share: int
 
 
-def passes(channels: int) -> list[tuple[int, int]]:
-    """First channel and lanes of each pass.
+def passes(channels: int, widest: int = WIDE) -> list[tuple[int, int]]:
+    """First channel and lanes of each pass, of 64, 32 or 16 lanes.
 
-    >>> passes(100), passes(7)
-    ([(0, 64), (64, 64)], [(0, 16)])
+    >>> passes(100), passes(100, 32), passes(7)
+    ([(0, 64), (64, 64)], [(0, 32), (32, 32), (64, 32), (96, 16)], [(0, 16)])
     """
-    whole = channels // WIDE * WIDE
-    found = [(channel, WIDE) for channel in range(0, whole, WIDE)]
+    whole = channels // widest * widest
+    found = [(channel, widest) for channel in range(0, whole, widest)]
     rest = channels - whole
     narrow = next((lanes for lanes in (16, 32) if rest <= lanes), WIDE)
     return [*found, (whole, narrow)] if rest else found
@@ -122,7 +124,7 @@ class BackProjection:
         volume = aligned_volume((*self.geometry.shape, channels), sinogram.dtype)
         room = count * (self.samples + tiles.GAP) + tiles.GAP
         packed = aligned_zeros(0, sinogram.dtype)
-        for channel, lanes in passes(channels):
+        for channel, lanes in passes(channels, self._widest(channels)):
             if packed.size != room * lanes:
                 packed = aligned_zeros(room * lanes, sinogram.dtype)
             width = lanes if self.levels == 1 else tiles.LANES
@@ -134,6 +136,11 @@ class BackProjection:
             run_threaded(fill, range(0, count, TOGETHER))
             self._fill_tiles(volume, packed, turn)
         return volume
+
+    def _widest(self, channels: int) -> int:
+        """Lanes of a pass whose packed rays are not much larger than the sinogram."""
+        allowed = PACKED * self.geometry.translations * channels
+        return next((n for n in (WIDE, 32) if n * (self.samples + tiles.GAP) <= allowed), 16)
 
     def _fill_tiles(self, volume: Block, packed: Block, turn: Pass) -> None:
         y, x, pixel = self.geometry.y, self.geometry.x, float(self.geometry.pixel_size)
