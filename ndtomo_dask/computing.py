@@ -25,6 +25,9 @@ Compute = Callable[[Iterable[Batch], int, str], Iterator[list[Any]]]
 GROUP = 1024
 """Results that one batch brings: a power of two, so that the tree of merges of a reduction is that
 of all blocks at once."""
+RESULTS = 64 * 10**6
+"""Bytes of the results that one batch brings, at most, unless one alone is larger: workers hold
+them until they are fetched."""
 
 
 def compute_here(
@@ -81,7 +84,9 @@ def _fetched(arrays: Sequence[da.Array], description: str) -> list[np.ndarray]:
     whole = [np.empty(data.shape, dtype=data.dtype) for data in arrays]
     keys = [(data.name, *place) for data in arrays for place in np.ndindex(data.numblocks)]
     regions = [(n, one) for n, data in enumerate(arrays) for one in slices_from_chunks(data.chunks)]
-    groups = [keys[first : first + GROUP] for first in range(0, len(keys), GROUP)]
+    largest = max(region.nbytes for region in (whole[n][part] for n, part in regions))
+    count = max(1, min(GROUP, RESULTS // max(1, largest)))
+    groups = [keys[first : first + count] for first in range(0, len(keys), count)]
     layers = HighLevelGraph.merge(*(data.dask for data in arrays))
     batches = in_batches(layers, groups, wanted=True, kept=[data.name for data in arrays])
     blocks = chain.from_iterable(compute(batches, len(keys), description))

@@ -238,6 +238,23 @@ def test_arrays_are_fetched_by_their_blocks_even_if_one_is_made_from_another(arr
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_batch_of_arrays_brings_no_more_than_workers_may_hold(array, monkeypatch):
+    monkeypatch.setattr(computing, "RESULTS", 2500)  # a block of 6 × 8 × 5 takes 1920 bytes
+    sizes = []
+
+    def counting(batches, total, description):
+        for batch in batches:
+            sizes.append(len(batch.keys))
+            yield from compute_here([batch], total, description)
+
+    lazy = array.chunk(z=1, channel=5)
+    with computing_with(counting):
+        compute_arrays([lazy], "few")
+        monkeypatch.setattr(computing, "RESULTS", 4000)
+        compute_arrays([lazy], "two")
+    assert sizes == [1, 1, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("chunks", [1, 3, 60])
 def test_partials_are_merged_in_the_order_of_the_blocks(chunks):
     array = xr.DataArray(np.arange(60.0), dims="channel").chunk(channel=chunks)
