@@ -108,7 +108,10 @@ class BackProjection:
             place = (turn.width, turn.share, turn.channel, turn.lanes)
             chosen = (rays.order[some], rays.mirrored[some], weights[some])
             if dense is not None:
-                filter_projections(packed, sinogram, first, *chosen, *dense, self.samples, *place)
+                even, odd, halves, lines = dense
+                filter_projections(
+                    packed, sinogram, first, *chosen, even, odd, halves, lines, self.samples, *place
+                )
                 return
             channels = slice(turn.channel, turn.channel + turn.lanes)
             found = _transform(
