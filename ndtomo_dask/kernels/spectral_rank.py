@@ -9,6 +9,7 @@ Spectra are the rows of (sample, channel). A row with a value that is not finite
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,8 @@ def whitened(rows: Float, scale: Scale) -> Float:
     used = scale.used
     some = rows if used.all() else rows[:, used]
     with np.errstate(invalid="ignore"):
-        mean = some.sum(axis=1, dtype=np.float64) / max(1, some.shape[1])
+        sums = some @ np.ones(some.shape[1], dtype=some.dtype)
+    mean = sums.astype(np.float64) / max(1, some.shape[1])
     finite = np.isfinite(mean)
     if not finite.all():
         some, mean = some[finite], mean[finite]
@@ -112,7 +114,7 @@ def gram_partial(block: Float, *, scale: Scale) -> Gram:
     used = int(scale.used.sum())
     size = group_size(used)
     count, total = 0, np.zeros((used // size, used // size))
-    for rows in slabs(_rows(block)):
+    for rows in _slabs(block):
         white = grouped(whitened(rows, scale), size)
         count += white.shape[0]
         total += white.T @ white
@@ -157,7 +159,7 @@ def refine_partial(block: Float, *, scale: Scale, vectors: Float) -> Float64:
     size = group_size(used)
     total = np.zeros((used, vectors.shape[1]))
     narrow = vectors.astype(block.dtype)
-    for rows in slabs(_rows(block)):
+    for rows in _slabs(block):
         white = whitened(rows, scale)
         total += white.T @ (grouped(white, size) @ narrow)
     return total
@@ -235,6 +237,20 @@ def _multiply(rows: Float, matrix: Float, out: Float) -> None:
         spoiled = ~np.isfinite(out).all(axis=1)
         if spoiled.any():
             out[spoiled] = rows[spoiled][:, used] @ matrix[used]
+
+
+def _slabs(block: Float) -> Iterator[Float]:
+    """Yield the spectra of a block, a few thousand at a time; copies are no larger either."""
+    inside = math.prod(block.shape[1:-1])
+    if block.ndim == 2:
+        yield from slabs(block)
+    elif inside > SLAB:
+        for part in block:
+            yield from _slabs(part)
+    else:
+        step = SLAB // max(1, inside)
+        for first in range(0, block.shape[0], step):
+            yield _rows(block[first : first + step])
 
 
 def _rows(block: Float) -> Float:

@@ -33,7 +33,7 @@ FILTER = "cosine"
 """Window on the ramp filter of the search: most of the noise of an image is at high frequencies."""
 SPREAD = 1.4826
 """Standard deviations of a normal distribution per median absolute deviation."""
-JUDGED = 2048
+JUDGED = 1024
 """Pixels, evenly spread, by which the noise of an image is judged."""
 
 
