@@ -12,6 +12,7 @@ from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.io import open_scan
 from ndtomo_dask.kernels.filters import filter_sinogram
 from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.solvers import sirt
 from ndtomo_dask.mixing import check_linear, reconstruct_compressed
 from tests.laws import assert_keeps, assert_lazy, relative_error
 from tests.tolerances import ROUNDING
@@ -90,6 +91,27 @@ def test_all_components_give_back_the_full_reconstruction(small):
     full = fbp(small.sinogram)
     assert relative_error(volume_of(small, basis), full) < 1e-10
     assert basis.sizes["component"] == 100 + int(basis.kept_channel.sum())
+
+
+def sirt_block(block, *, geometry):
+    return sirt(load_projector("cpu", geometry), block, iterations=10)
+
+
+def test_sirt_commutes_with_mixing_and_a_bound_does_not(small):
+    geometry = ParallelGeometry.centered(np.pi * np.arange(48) / 48, 32)
+    basis = find_spectral_basis(small, rank=100, threshold=np.inf)
+
+    def images(array):
+        return apply_kernel(
+            sirt_block, array, core=["angle", "translation"], out={"y": 32, "x": 32},
+            geometry=geometry,
+        )  # fmt: skip
+
+    made = reconstruct_compressed(small.chunk(channel=30).sinogram, basis, images)[0]
+    full = images(small.sinogram)
+    assert relative_error(made.compute(), full) < 1e-10
+    bounded = reconstruct_compressed(small.sinogram, basis, lambda a: images(a).clip(min=0))[0]
+    assert relative_error(bounded, full.clip(min=0)) > 0.01
 
 
 def test_a_given_rank_is_taken(small):
