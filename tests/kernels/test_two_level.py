@@ -104,6 +104,15 @@ def test_two_levels_keep_the_error_of_one(angles, size, kind):
     assert two <= (1 + TWO_LEVELS) * one
 
 
+def test_wider_groups_would_lose_more_than_is_allowed(monkeypatch):
+    angles = np.linspace(0, np.pi, 180, endpoint=False)
+    geometry, sinogram = ParallelGeometry.centered(angles, 200), head(angles, 200)
+    one, two = (error(NumbaProjector(geometry).fbp(sinogram, levels=n), 200) for n in (1, 2))
+    monkeypatch.setattr("ndtomo_dask.kernels.projectors.groups.DISPLACEMENT", 0.46)
+    wide = error(NumbaProjector(geometry).fbp(sinogram, levels=2), 200)
+    assert two <= (1 + TWO_LEVELS) * one < wide
+
+
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize(
     ("center", "shift", "grid"),
