@@ -20,7 +20,7 @@ PEER = 0.02
 """Relative RMSE between our FBP and another program's on the same sinogram: discretisation."""
 
 TWO_LEVELS = 0.02
-"""Relative RMSE against truth that FBP in two levels may lose to one level: measured 0.5 % at most."""
+"""Relative RMSE against truth that FBP in two levels may lose to one level: 0.5 % was measured."""
 
 STATISTICAL = 5.0
 """Standard errors within which a noisy estimate must lie, with its seed fixed."""
