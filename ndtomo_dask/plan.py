@@ -7,7 +7,7 @@ while idle, and ``projected_mem`` is what a task of this plan will hold.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
@@ -34,12 +34,15 @@ GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
 
 _HELD = {
-    "fbp": (9, 4), "sirt": (16, 12), "os_sirt": (16, 12), "sart": (16, 12), "cgls": (17, 16),
-    "mlem": (16, 12), "osem": (16, 12), "tv": (20, 40), "vectorial_tv": (20, 44),
-    "nuclear": (20, 60), "project": (4, 8),
+    "fbp": (9, 4), "sirt": (14, 9), "os_sirt": (12, 16), "sart": (12, 16), "cgls": (22, 16),
+    "mlem": (18, 8), "osem": (8, 14), "tv": (20, 44), "vectorial_tv": (20, 36),
+    "nuclear": (20, 48), "project": (4, 4),
 }  # fmt: skip
 """Quarters of the sinogram block and of the volume block that each method holds at once: measured.
 A quarter is the mask of what is finite."""
+_HELD_FOR = {"accelerated": (6, 8), "cutoff": (8, 0), "start": (0, 8), "stop": (5, 0),
+             "variance": (12, 28), "weighted": (20, 3)}  # fmt: skip
+"""What an option adds to that."""
 _WRITING = (4, 12)
 """The same while the volume is written: both blocks, the compressed tiles and their shard."""
 
@@ -212,6 +215,7 @@ def image_block(
     allowed_mem: int,
     multiple: int = VECTOR,
     method: str = "fbp",
+    options: Collection[str] = (),
     grid: tuple[int, int] | None = None,
 ) -> dict[str, int]:
     """Block of whole images: one slice, all of each image, as many channels as fit.
@@ -220,7 +224,7 @@ def image_block(
     stored chunks, so that none is read twice; ``grid`` is what a sinogram is reconstructed on.
     """
     image, volume = _image_bytes(sizes, itemsize, grid)
-    per_channel = _per_channel(image, volume, method)
+    per_channel = _per_channel(image, volume, method, options)
     fit = max(0, allowed_mem - READ_BUFFERS) // per_channel
     largest = min(fit, LARGEST_BLOCK // max(image, volume), ceil(sizes["channel"] / LEAST_TASKS))
     channels = _round_down(max(1, largest), min(multiple, sizes["channel"]), fit)
@@ -238,10 +242,13 @@ def _image_bytes(
     return sizes["angle"] * width * itemsize, prod(grid or (width, width)) * itemsize
 
 
-def _per_channel(image: int, volume: int, method: str) -> int:
+def _per_channel(image: int, volume: int, method: str, options: Collection[str] = ()) -> int:
     """Bytes that one channel takes when a block is reconstructed, or written if that is more."""
-    held = (image * images + volume * volumes for images, volumes in (_HELD[method], _WRITING))
-    return ceil(max(held) / 4)
+    parts = [_HELD[method], *(_HELD_FOR[name] for name in options if name in _HELD_FOR)]
+    images, volumes = map(sum, zip(*parts, strict=True))
+    held = image * images + volume * volumes
+    images, volumes = _WRITING if method != "project" else _WRITING[::-1]
+    return ceil(max(held, image * images + volume * volumes) / 4)
 
 
 def _round_down(channels: int, multiple: int, fit: int) -> int:
@@ -296,18 +303,22 @@ def reconstruct(
     *,
     method: str,
     allowed_mem: int,
+    options: Collection[str] = (),
     block: Mapping[str, int] | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Plan:
     """Plan a reconstruction: a block is all angles and translations of some channels.
 
     ``block`` gives the blocks as they are stored; one that would not fit is cut along the channels.
-    ``grid`` is the number of rows and columns; default: as many as translations.
+    ``options`` are the names of those given; ``grid`` is the number of rows and columns, by default
+    as many as translations.
     """
-    fitting = image_block(sizes, itemsize, allowed_mem=allowed_mem, method=method, grid=grid)
+    fitting = image_block(
+        sizes, itemsize, allowed_mem=allowed_mem, method=method, options=options, grid=grid
+    )
     block = dict(fitting if block is None else block)
     image, volume = _image_bytes(sizes, itemsize, grid)
-    per_channel = _per_channel(image, volume, method)
+    per_channel = _per_channel(image, volume, method, options)
     if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
         block |= {dim: 1 for dim in block if dim in ("time", "z")}
     if per_channel * _channels(block) + READ_BUFFERS > allowed_mem:
@@ -322,24 +333,15 @@ def reconstruct(
 
 
 def project(
-    sizes: Mapping[str, int],
-    rays: Mapping[str, int],
-    itemsize: int,
-    *,
-    allowed_mem: int,
+    sizes: Mapping[str, int], rays: Mapping[str, int], itemsize: int, *, allowed_mem: int,
     block: Mapping[str, int] | None = None,
-) -> Plan:
+) -> Plan:  # fmt: skip
     """Plan a projection: a block is whole images of some channels; ``rays`` are its results'."""
-    lead = {dim: sizes[dim] for dim in ("time", "z") if dim in sizes}
-    scan = {**lead, **rays, "channel": sizes["channel"]}
-    seen = None if block is None else {dim: block[dim] for dim in (*lead, "channel")}
-    grid = (sizes["y"], sizes["x"])
+    scan, grid = {**sizes, **rays}, (sizes["y"], sizes["x"])
     back = reconstruct(
-        scan, itemsize, method="project", allowed_mem=allowed_mem, block=seen, grid=grid
+        scan, itemsize, method="project", allowed_mem=allowed_mem, block=block, grid=grid
     )
-    images = {**{dim: dict(back.block)[dim] for dim in (*lead, "channel")}}
-    cut = {**dict(zip(("y", "x"), grid, strict=True)), **images}
-    return replace(back, step="project", block=tuple(cut.items()),
+    return replace(back, step="project", block=tuple((d, n) for d, n in back.block if d not in rays),
                    input_mem=back.output_mem, output_mem=back.input_mem,
                    read_bytes=back.written_bytes, written_bytes=back.read_bytes)  # fmt: skip
 

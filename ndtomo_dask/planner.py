@@ -153,6 +153,7 @@ def _reconstruct(state: _State, step: Step) -> list[Plan]:
         raise RecipeError("reconstruct needs a sinogram, but the input is a volume.")
     plans = []
     method = step.options.get("method", "fbp")
+    given = [name for name, value in step.options.items() if value]
     state.grid = geometry_of(state.scan, verb="reconstruct", **_grid_options(step)).shape
     split = any(state.block[dim] < state.sizes[dim] for dim in ("angle", "translation"))
     if split or state.stores_sinogram:
@@ -165,12 +166,14 @@ def _reconstruct(state: _State, step: Step) -> list[Plan]:
             allowed_mem=state.allowed_mem,
             multiple=inner,
             method=method,
+            options=given,
             grid=state.grid,
         )
     made = plan.reconstruct(
         state.sizes,
         state.itemsize,
         method=method,
+        options=given,
         grid=state.grid,
         allowed_mem=state.allowed_mem,
         block=state.block,

@@ -167,6 +167,7 @@ def reconstruct(
         sizes_of(sinogram),
         sinogram.dtype.itemsize,
         method=method,
+        options=[*options, *(["variance"] if variance else [])],
         grid=geometry.shape,
         block=block_of(sinogram) if is_lazy(sinogram) else None,
         allowed_mem=allowed_memory(allowed_mem),

@@ -54,9 +54,9 @@ def reconstruct_step(method, folder):
     geometry = ParallelGeometry.centered(angles, SCAN["translation"])
     options = {"geometry": geometry, "step": 0.1, "method": method, "backend": "cpu",
                "options": METHOD_OPTIONS[method]}  # fmt: skip
-    reconstruct_block(noise(160, 200, 2), **options)
+    reconstruct_block(np.abs(noise(160, 200, 2)), **options)
     shape = tuple(dict(made.block).values())
-    return measured(lambda: reconstruct_block(noise(*shape), **options)), made
+    return measured(lambda: reconstruct_block(np.abs(noise(*shape)), **options)), made
 
 
 def project_step(folder):

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from ndtomo_dask import machine, plan
 from ndtomo_dask.errors import OptionError, PlanError
+from ndtomo_dask.kernels.reconstruction import METHODS
 from tests.strategies import frames, itemsizes, memory, scan_sizes, volume_sizes
 
-STEPS = ("fbp", "sirt", "cgls", "moments", "merge", "fit", "save fbp", "save sirt")
+STEPS = (*METHODS, "project", "moments", "merge", "fit", "save fbp", "save sirt")
 MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288",
                       "MALLOC_TRIM_THRESHOLD_": "16777216"}  # fmt: skip
 MEMORY_SLACK = 16 * 10**6
