@@ -43,8 +43,8 @@ A quarter is the mask of what is finite."""
 _HELD_FOR = {"accelerated": (6, 8), "cutoff": (8, 0), "start": (0, 8), "stop": (5, 0),
              "variance": (12, 28), "weighted": (20, 3)}  # fmt: skip
 """What an option adds to that."""
-_WRITING = (4, 12)
-"""The same while the volume is written: both blocks, the compressed tiles and their shard."""
+_WRITING, _WRITING_PROJECTIONS = (4, 12), (8, 4)
+"""The same while the result is written: both blocks, the compressed tiles and their shard."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _per_channel(image: int, volume: int, method: str, options: Collection[str] 
     parts = [_HELD[method], *(_HELD_FOR[name] for name in options if name in _HELD_FOR)]
     images, volumes = map(sum, zip(*parts, strict=True))
     held = image * images + volume * volumes
-    images, volumes = _WRITING if method != "project" else _WRITING[::-1]
+    images, volumes = _WRITING_PROJECTIONS if method == "project" else _WRITING
     return ceil(max(held, image * images + volume * volumes) / 4)
 
 
@@ -341,7 +341,8 @@ def project(
     back = reconstruct(
         scan, itemsize, method="project", allowed_mem=allowed_mem, block=block, grid=grid
     )
-    return replace(back, step="project", block=tuple((d, n) for d, n in back.block if d not in rays),
+    kept = tuple((dim, size) for dim, size in back.block if dim not in rays)
+    return replace(back, step="project", block=kept,
                    input_mem=back.output_mem, output_mem=back.input_mem,
                    read_bytes=back.written_bytes, written_bytes=back.read_bytes)  # fmt: skip
 

@@ -7,7 +7,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import plan, reconstruct
+from ndtomo_dask import plan, project, reconstruct
 from ndtomo_dask.apply import reduce_kernel
 from ndtomo_dask.decompose import moments_block
 from ndtomo_dask.fit import Window, fit_block
@@ -16,7 +16,6 @@ from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.store import save
 from ndtomo_dask.kernels.factors import moments_combine
 from ndtomo_dask.kernels.reconstruction import METHODS, reconstruct_block
-from ndtomo_dask.project import project_block
 
 SCAN = {"angle": 160, "translation": 200, "channel": 1024}
 VOLUME = {"y": 192, "x": 192, "channel": 1024}
@@ -57,16 +56,6 @@ def reconstruct_step(method, folder):
     reconstruct_block(np.abs(noise(160, 200, 2)), **options)
     shape = tuple(dict(made.block).values())
     return measured(lambda: reconstruct_block(np.abs(noise(*shape)), **options)), made
-
-
-def project_step(folder):
-    grid, rays = {"y": 200, "x": 200}, {"angle": 160, "translation": 200}
-    made = plan.project(grid | {"channel": 1024}, rays, 4, allowed_mem=ALLOWED)
-    angles = np.linspace(0, np.pi, 160, endpoint=False)
-    options = {"geometry": ParallelGeometry.centered(angles, 200), "step": 0.1, "backend": "cpu"}
-    project_block(noise(200, 200, 2), **options)
-    shape = tuple(dict(made.block).values())
-    return measured(lambda: project_block(noise(*shape), **options)), made
 
 
 def moments_step(folder):
@@ -112,20 +101,40 @@ def save_step(method, folder):
     ds = open_store(folder / "scan.zarr", allowed_mem=ALLOWED)
     few = reconstruct(ds.isel(channel=slice(2)), method=method, **METHOD_OPTIONS[method])
     save(few[["volume"]], folder / "w.zarr")
-    block = dict(zip(SCAN, ds.sinogram.data.chunksize, strict=True))
+    block = stored_block(ds.sinogram)
     made = plan.reconstruct(SCAN, 4, method=method, allowed_mem=ALLOWED, block=block)
     volume = reconstruct(ds, method=method, **METHOD_OPTIONS[method])[["volume"]]
     return measured(lambda: save(volume, folder / "v.zarr")), made
 
 
+def save_projection_step(folder):
+    angle = np.linspace(0, 180, SCAN["angle"], endpoint=False)
+    sizes = {"y": 200, "x": 200, "channel": SCAN["channel"]}
+    volume = xr.DataArray(noise(*sizes.values()), dims=tuple(sizes))
+    coords = {"q": ("channel", np.linspace(1, 5, SCAN["channel"])), "angle": angle,
+              **{dim: np.arange(200) - 99.5 for dim in ("y", "x", "translation")}}  # fmt: skip
+    save(xr.Dataset({"volume": volume}, coords).chunk(channel=64), folder / "volume.zarr")
+    ds = open_store(folder / "volume.zarr", allowed_mem=ALLOWED)
+    save(project(ds.isel(channel=slice(2)))[["projected_sinogram"]], folder / "w.zarr")
+    rays = {"angle": SCAN["angle"], "translation": 200}
+    block = stored_block(ds.volume)
+    made = plan.project(sizes, rays, 4, allowed_mem=ALLOWED, block=block)
+    projected = project(ds)[["projected_sinogram"]]
+    return measured(lambda: save(projected, folder / "p.zarr")), made
+
+
+def stored_block(array):
+    return dict(zip(array.dims, array.data.chunksize, strict=True))
+
+
 STEPS = {
     **{method: (reconstruct_step, method) for method in METHODS},
-    "project": (project_step,),
     "moments": (moments_step,),
     "merge": (merge_step,),
     "fit": (fit_step,),
     "save fbp": (save_step, "fbp"),
     "save sirt": (save_step, "sirt"),
+    "save project": (save_projection_step,),
 }
 
 if __name__ == "__main__":
