@@ -25,7 +25,10 @@ GROUPS = {
         "find_rotation_center", "set_rotation_center", "find_projection_shifts",
         "align_projections",
     ),
-    "Reconstruct": ("reconstruct", "project", "find_iterations", "find_regularization"),
+    "Reconstruct": (
+        "reconstruct", "project", "find_iterations", "find_regularization", "find_spectral_basis",
+        "compress_channels", "expand_channels",
+    ),
     "Components": ("find_components", "map_components"),
     "Peaks": ("fit_peaks",),
     "Look": ("image", "spectrum"),

@@ -7,6 +7,7 @@ from ndtomo_dask.align import (
     set_rotation_center,
 )
 from ndtomo_dask.choose import find_iterations, find_regularization
+from ndtomo_dask.compress import compress_channels, expand_channels, find_spectral_basis
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.correct import (
     find_air,
@@ -27,9 +28,11 @@ from ndtomo_dask.synthetic import simulate_scan
 
 __all__ = [
     "align_projections",
+    "compress_channels",
     "connect",
     "convert",
     "derive_axes",
+    "expand_channels",
     "export",
     "find_air",
     "find_components",
@@ -38,6 +41,7 @@ __all__ = [
     "find_projection_shifts",
     "find_regularization",
     "find_rotation_center",
+    "find_spectral_basis",
     "fit_peaks",
     "flat_field",
     "image",

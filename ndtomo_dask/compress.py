@@ -8,9 +8,8 @@ from ndtomo_dask import plan, plan_mixing
 from ndtomo_dask.apply import allowed_memory, block_of, is_lazy, sizes_of
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK, find_eigenchannels
 from ndtomo_dask.errors import OptionError, SchemaError
-from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.mixing import compressed, expanded
-from ndtomo_dask.scan_geometry import geometry_of
+from ndtomo_dask.scan_geometry import geometry_of, without_masked_rays
 from ndtomo_dask.schema import (
     KEPT_CHANNEL,
     RESIDUAL_SCORE,
@@ -23,7 +22,6 @@ from ndtomo_dask.schema import (
     Variable,
     label,
     require,
-    valid_mask,
     without_masked,
 )
 
@@ -76,7 +74,8 @@ def find_spectral_basis(
     if not threshold > 0:
         raise OptionError(f"threshold={threshold} must be greater than 0; 7 is usual.")
     sinogram = require(ds, SINOGRAM, verb="find_spectral_basis", whole=["translation"])
-    sinogram, geometry = _usable(ds, sinogram, geometry_of(ds, verb="find_spectral_basis"))
+    geometry = geometry_of(ds, verb="find_spectral_basis")
+    sinogram, geometry = without_masked_rays(ds, sinogram, geometry, verb="find_spectral_basis")
 
     sizes = sizes_of(sinogram)
     stored = block_of(sinogram) if is_lazy(sinogram) else {**sizes, "angle": 1}
@@ -97,16 +96,6 @@ def find_spectral_basis(
     return label(found.assign_coords(axes), made, step="find_spectral_basis", **options)
 
 
-def _usable(
-    ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry
-) -> tuple[xr.DataArray, ParallelGeometry]:
-    """Leave masked projections out; where single samples or channels are masked, make them NaN."""
-    if "mask" not in ds or ds["mask"].dims != ("angle",):
-        return without_masked(ds, sinogram, verb="find_spectral_basis"), geometry
-    kept = ~valid_mask(ds, verb="find_spectral_basis").values
-    return sinogram.isel(angle=kept), geometry.select(kept)
-
-
 def compress_channels(ds: xr.Dataset, basis: xr.Dataset) -> xr.Dataset:
     """Mix the channels of a scan into the components of a basis. Nothing is computed.
 
@@ -116,21 +105,14 @@ def compress_channels(ds: xr.Dataset, basis: xr.Dataset) -> xr.Dataset:
     component.
     """
     sinogram = require(ds, SINOGRAM, verb="compress_channels")
-    _check_basis(basis, sinogram.sizes["channel"], "compress_channels")
+    check_basis(basis, sinogram.sizes["channel"], "compress_channels")
     if "mask" in ds and ds["mask"].dims != ("angle",):
         sinogram = without_masked(ds, sinogram, verb="compress_channels")
 
-    components = basis.sizes["component"] - int(basis[KEPT_CHANNEL.name].sum())
-    if is_lazy(sinogram):
-        plan_mixing.mix(
-            "compress_channels", sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize,
-            over="channel", into=max(1, components), allowed_mem=allowed_memory(None),
-        )  # fmt: skip
-
-    mixed = compressed(sinogram, basis)
+    mixed = mixed_channels(sinogram, basis, verb="compress_channels", allowed_mem=None)
     made = {SPECTRAL_SINOGRAM: mixed.assign_attrs(units=sinogram.attrs.get("units", "count"))}
     digest = basis.attrs.get("digest", "given")
-    return label(ds, made | _factors(basis), step="compress_channels", basis=digest)
+    return label(ds, made | factors(basis), step="compress_channels", basis=digest)
 
 
 def expand_channels(ds: xr.Dataset, *, allowed_mem: int | str | None = None) -> xr.Dataset:
@@ -144,24 +126,44 @@ def expand_channels(ds: xr.Dataset, *, allowed_mem: int | str | None = None) -> 
     basis = require(ds, SPECTRAL_BASIS, verb="expand_channels")
     kept = require(ds, KEPT_CHANNEL, verb="expand_channels")
 
-    channels = basis.sizes["channel"]
-    block = {**block_of(maps), "channel": channels}
-    if is_lazy(maps):
-        sizes = {**sizes_of(maps), "channel": channels}
-        allowed = allowed_memory(allowed_mem)
-        block = plan.image_block(sizes, maps.dtype.itemsize, allowed_mem=allowed)
-        plan_mixing.mix("expand_channels", sizes_of(maps), block_of(maps), maps.dtype.itemsize,
-                 over="component", into=block["channel"], allowed_mem=allowed)  # fmt: skip
-
-    size = block["channel"]
-    chunks = [min(size, channels - first) for first in range(0, channels, size)]
-    factors = xr.Dataset({basis.name: basis, kept.name: kept.astype(bool)})
-    volume = expanded(maps, factors, chunks=chunks)
+    both = xr.Dataset({basis.name: basis, kept.name: kept.astype(bool)})
+    volume = unmixed_maps(maps, both, verb="expand_channels", allowed_mem=allowed_mem)
     units = maps.attrs.get("units", VOLUME.units)
     return label(ds, {VOLUME: volume.assign_attrs(units=units)}, step="expand_channels")
 
 
-def _factors(basis: xr.Dataset) -> dict[Variable, xr.DataArray]:
+def mixed_channels(
+    sinogram: xr.DataArray, basis: xr.Dataset, *, verb: str, allowed_mem: int | str | None
+) -> xr.DataArray:
+    """Mix channels, if a task may hold what that takes: (..., channel) -> (..., component)."""
+    components = basis.sizes["component"] - int(basis[KEPT_CHANNEL.name].sum())
+    if is_lazy(sinogram):
+        plan_mixing.mix(
+            verb, sizes_of(sinogram), block_of(sinogram), sinogram.dtype.itemsize,
+            over="channel", into=max(1, components), allowed_mem=allowed_memory(allowed_mem),
+        )  # fmt: skip
+    return compressed(sinogram, basis)
+
+
+def unmixed_maps(
+    maps: xr.DataArray, basis: xr.Dataset, *, verb: str, allowed_mem: int | str | None
+) -> xr.DataArray:
+    """Unmix maps in blocks of channels that a task may hold: (..., component) -> (..., channel)."""
+    channels = basis.sizes["channel"]
+    size = channels
+    if is_lazy(maps):
+        sizes = {**sizes_of(maps), "channel": channels}
+        allowed = allowed_memory(allowed_mem)
+        size = plan.image_block(sizes, maps.dtype.itemsize, allowed_mem=allowed)["channel"]
+        maps = maps.chunk(component=-1)
+        plan_mixing.mix(verb, sizes_of(maps), block_of(maps), maps.dtype.itemsize,
+                        over="component", into=size, allowed_mem=allowed)  # fmt: skip
+    chunks = [min(size, channels - first) for first in range(0, channels, size)]
+    return expanded(maps, basis, chunks=chunks)
+
+
+def factors(basis: xr.Dataset) -> dict[Variable, xr.DataArray]:
+    """Return what is kept of a basis beside maps of its components."""
     scalars = [name for name, axis in basis.coords.items() if not axis.dims]
     return {
         variable: basis[variable.name].drop_vars(scalars)
@@ -169,7 +171,8 @@ def _factors(basis: xr.Dataset) -> dict[Variable, xr.DataArray]:
     }
 
 
-def _check_basis(basis: xr.Dataset, channels: int, verb: str) -> None:
+def check_basis(basis: xr.Dataset, channels: int, verb: str) -> None:
+    """Refuse what is no basis, or one of other channels."""
     for variable in (SPECTRAL_WEIGHT, SPECTRAL_BASIS, KEPT_CHANNEL):
         require(basis, variable, verb=verb)
     if basis.sizes["channel"] != channels:

@@ -5,7 +5,7 @@ A linear reconstruction R commutes with mixing channels. So the sinogram S is mi
 basis. Channels that the basis cannot explain are kept: components of their own, copied, not mixed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, groupby
 
 import numpy as np
@@ -13,31 +13,43 @@ import xarray as xr
 
 from ndtomo_dask.apply import is_lazy, mix_kernel
 from ndtomo_dask.errors import OptionError
+from ndtomo_dask.kernels.reconstruction import METHODS
 from ndtomo_dask.kernels.spectral_rank import mix_channels
 from ndtomo_dask.schema import KEPT_CHANNEL, SPECTRAL_BASIS, SPECTRAL_WEIGHT, floating
 
-LINEAR = ("fbp", "gridrec", "sirt", "sart", "os-sirt")
-"""Methods which commute with mixing channels, unless they are constrained or stop by the data."""
+_BREAKING = {
+    "nonnegative": "a bound does not commute with mixing channels",
+    "accelerated": "its momentum restarts where a channel's data say so",
+    "stop": "channels stop by their own data",
+    "weighted": "channels have weights of their own",
+    "start": "it starts from other images",
+    "variance": "noise is left out with what is not mixed, and the variance would not know",
+}
 
 
-def check_linear(method: str, *, nonlinear: str | None = None) -> None:
+def check_linear(method: str, options: Collection[str] = ()) -> None:
     """Refuse what does not commute with mixing channels, with the reason.
 
-    ``nonlinear`` names an option that makes a linear method depend on the data.
+    ``options`` are the names of those that are given.
+
+    >>> check_linear("sirt", ["iterations"])
     """
-    reason = {"cgls": "its step lengths depend on the data"}.get(
-        method, "its result is not a weighted sum of the samples"
-    )
-    if method not in LINEAR:
+    if not METHODS[method].linear:
+        linear = " or ".join(repr(name) for name, made in METHODS.items() if made.linear)
+        reason = (
+            "its step lengths depend on the data" if method == "cgls"
+            else "its result is not a weighted sum of the samples"
+        )  # fmt: skip
         raise OptionError(
-            f"spectral_rank is not for method={method!r}, because {reason}: "
-            f"pass method='fbp' or 'sirt', or spectral_rank=None."
+            f"spectral_rank is not for method={method!r}, because {reason}: pass method={linear}, "
+            f"or spectral_rank=None."
         )
-    if nonlinear is not None:
-        raise OptionError(
-            f"spectral_rank is not for method={method!r} with {nonlinear}, which does not commute "
-            f"with mixing channels: leave one of the two out."
-        )
+    for name in options:
+        if name in _BREAKING:
+            raise OptionError(
+                f"spectral_rank is not for method={method!r} with {name}, because "
+                f"{_BREAKING[name]}: leave one of the two out."
+            )
 
 
 def compressed(sinogram: xr.DataArray, basis: xr.Dataset) -> xr.DataArray:
@@ -101,35 +113,3 @@ def _runs(kept: np.ndarray, chunks: Sequence[int]) -> Iterator[tuple[slice, tupl
     for _, group in alone:
         run = [block for _, block in group]
         yield slice(run[0].start, run[-1].stop), tuple(b.stop - b.start for b in run)
-
-
-def reconstruct_compressed(
-    sinogram: xr.DataArray,
-    basis: xr.Dataset,
-    reconstruct_images: Callable[[xr.DataArray], xr.DataArray],
-    *,
-    chunks: Sequence[int] | None = None,
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Reconstruct a few components, and unmix them into the volume; lazily.
-
-    Parameters
-    ----------
-    sinogram
-        (…, angle, translation, channel), as given to the reconstruction.
-    basis
-        What `find_eigenchannels` found.
-    reconstruct_images
-        A linear reconstruction of lazy images, (…, angle, translation, channel) -> (…, y, x,
-        channel). It is handed components in place of channels, in one or more blocks of them.
-    chunks
-        Blocks of the volume along the channels; default: those of the sinogram.
-
-    Returns
-    -------
-        The volume, (…, y, x, channel), and the maps of which it is made, (…, y, x, component).
-    """
-    components = compressed(sinogram, basis).rename(component="channel")
-    maps = reconstruct_images(components).rename(channel="component")
-    if chunks is None and is_lazy(sinogram):
-        chunks = sinogram.chunksizes["channel"]
-    return expanded(maps, basis, chunks=chunks), maps

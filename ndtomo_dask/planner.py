@@ -1,20 +1,21 @@
 """Planning a recipe: what each step will read, hold and write, before any of it runs."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import plan
+from ndtomo_dask import plan, plan_mixing
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of, unlimited_memory
+from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import PlanError, RecipeError, nearest
 from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.plan import Plan
-from ndtomo_dask.recipe import Recipe, Step
+from ndtomo_dask.recipe import FOUND, Recipe, Step
 from ndtomo_dask.scan_geometry import geometry_of
 
 Sizes = dict[str, int]
@@ -106,11 +107,13 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     given = ds
     # One block, since where blocks must be whole the runner sees to it.
     ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
+    found: set[str] = set()
     with unlimited_memory():
         for number, step in enumerate(recipe.steps):
             ds = ds.isel({dim: [0] for dim in _single(recipe.steps[number:]) if dim in ds.dims})
             if not step.finds:
-                ds = step.definition.function(ds, *_imagined(ds, step), **step.options)
+                ds = step.definition.function(ds, *_imagined(ds, step, found), **step.options)
+            found |= FOUND.get(step.verb, set())
     for name in recipe.save:
         if name not in ds:
             made = [str(name) for name in ds.data_vars if name not in given] or [*ds.data_vars]
@@ -125,19 +128,24 @@ def _single(steps: Sequence[Step]) -> list[str]:
     return [dim for dim in SINGLE if dim not in grid]
 
 
-def _imagined(ds: xr.Dataset, step: Step) -> list[xr.Dataset]:
-    """Stand-in for what a verb must be given, of the right shape."""
-    if not step.definition.required or step.is_given:
-        return []
+def _imagined(ds: xr.Dataset, step: Step, found: Collection[str]) -> list[xr.Dataset]:
+    """Stand-in for what a verb must be given, or would be of what is found; of the right shape."""
     sizes = {str(dim): size for dim, size in ds.sizes.items()}
     shift, spectrum = np.zeros(sizes.get("angle", 0)), np.ones((1, sizes.get("channel", 0)))
+    table = xr.DataArray(spectrum, dims=("component", "channel"))
+    kept = xr.DataArray(spectrum[0] == 0, dims="channel")
     stand_ins = {
         "rotation_center": xr.DataArray((sizes.get("translation", 1) - 1) / 2),
         "projection_shift": xr.DataArray(shift, dims="angle"),
-        "component_spectrum": xr.DataArray(spectrum, dims=("component", "channel")),
+        "component_spectrum": table,
+        "spectral_basis": table,
     }
-    name = str(step.definition.applies)
-    return [xr.Dataset({name: stand_ins[name]})]
+    name = step.definition.applies
+    given = step.is_given or not (step.definition.required or name in found)
+    if given or name not in stand_ins:
+        return []
+    beside = {"spectral_weight": table, "kept_channel": kept} if name == "spectral_basis" else {}
+    return [xr.Dataset({name: stand_ins[name], **beside})]
 
 
 def _correct(state: _State, step: Step) -> list[Plan]:
@@ -199,6 +207,13 @@ def _save(step: str, state: _State, block: Mapping[str, int]) -> Plan:
     return plan.save(step, state.sizes, block, state.itemsize, allowed_mem=state.allowed_mem)
 
 
+def _find_spectral_basis(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
+    made, _ = plan_mixing.find_spectral_basis(
+        state.sizes, state.block, state.itemsize, sample=SAMPLE_BLOCK, allowed_mem=state.allowed_mem
+    )
+    return [made]
+
+
 def _find_components(state: _State, step: Step) -> list[Plan]:
     return [
         plan.find_components(
@@ -231,6 +246,7 @@ def _per_pixel(
 
 
 _PLANNERS: dict[str, Callable[[_State, Step], list[Plan]]] = {
+    "find_spectral_basis": _find_spectral_basis,
     "reconstruct": _reconstruct,
     "find_components": _find_components,
     "map_components": _map_components,

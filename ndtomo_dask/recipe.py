@@ -12,6 +12,7 @@ import xarray as xr
 import yaml
 
 from ndtomo_dask import align, correct
+from ndtomo_dask.compress import find_spectral_basis
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import fit_peaks
@@ -49,7 +50,8 @@ VERBS = {
     "align_projections": Verb(align.align_projections, None, "projection_shift", required=True),
     "find_rotation_center": Verb(align.find_rotation_center),
     "set_rotation_center": Verb(align.set_rotation_center, None, "rotation_center", required=True),
-    "reconstruct": Verb(reconstruct, _IMAGES),
+    "find_spectral_basis": Verb(find_spectral_basis),
+    "reconstruct": Verb(reconstruct, _IMAGES, "spectral_basis"),
     "find_components": Verb(find_components, _SPECTRA),
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),
     "fit_peaks": Verb(fit_peaks, _SPECTRA),
@@ -59,6 +61,7 @@ FOUND = {
     "find_projection_scale": {"projection_scale"},
     "find_projection_shifts": {"projection_shift", "rotation_center"},
     "find_rotation_center": {"rotation_center"},
+    "find_spectral_basis": {"spectral_basis"},
     "find_components": {"component_spectrum"},
 }
 """What each ``find_`` verb returns that another may apply."""
@@ -85,8 +88,8 @@ class Step:
     @property
     def is_given(self) -> bool:
         """Whether what the verb applies stands among its options."""
-        applied = [*inspect.signature(self.definition.function).parameters][1]
-        return applied in self.options
+        parameters = [*inspect.signature(self.definition.function).parameters]
+        return self.definition.applies is not None and parameters[1] in self.options
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def make_recipe(content: Mapping[str, Any], *, name: str = "the recipe") -> Reci
             raise RecipeError(f"{name} has no {key!r}.")
     _check_kinds(content, name)
     source = _source(content["input"], name)
-    steps = tuple(_step(entry, name) for entry in content["steps"])
+    steps = tuple(step for entry in content["steps"] for step in _with_basis(_step(entry, name)))
     _check_order(steps, name)
     kept = tuple(content.get("save") or ())
     return Recipe(source, Path(content["output"]), steps, kept, content.get("cluster", "local"))
@@ -213,6 +216,16 @@ def _step(entry: Any, name: str) -> Step:
         )
     _check_options(verb, options, name)
     return Step(verb, options)
+
+
+def _with_basis(step: Step) -> list[Step]:
+    """Put the search for a basis before a reconstruction that asks for a rank: what is found is
+    stored, and planned."""
+    if step.verb != "reconstruct" or step.options.get("spectral_rank") is None:
+        return [step]
+    options = dict(step.options)
+    found = {"rank": options.pop("spectral_rank")}
+    return [Step("find_spectral_basis", found), Step("reconstruct", options)]
 
 
 def _check_options(verb: str, options: Mapping[str, Any], name: str) -> None:

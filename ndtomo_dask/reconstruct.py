@@ -15,7 +15,14 @@ from ndtomo_dask.apply import (
     sizes_of,
     split_blocks,
 )
-from ndtomo_dask.errors import SchemaError, check_choice
+from ndtomo_dask.compress import (
+    check_basis,
+    factors,
+    find_spectral_basis,
+    mixed_channels,
+    unmixed_maps,
+)
+from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.gaps import missing_samples
@@ -26,11 +33,13 @@ from ndtomo_dask.kernels.reconstruction import (
     reconstruct_block,
     variance_block,
 )
-from ndtomo_dask.scan_geometry import geometry_of, grid_coordinates
+from ndtomo_dask.mixing import check_linear
+from ndtomo_dask.scan_geometry import geometry_of, grid_coordinates, without_masked_rays
 from ndtomo_dask.schema import (
     MISSING_SAMPLES,
     SINOGRAM,
     SINOGRAM_VARIANCE,
+    SPECTRAL_MAP,
     VOLUME,
     VOLUME_VARIANCE,
     Variable,
@@ -39,7 +48,6 @@ from ndtomo_dask.schema import (
     require,
     step_of,
     valid_mask,
-    without_masked,
 )
 
 Method = Literal[
@@ -52,8 +60,10 @@ _RAYS = ("angle", "translation")
 
 def reconstruct(
     ds: xr.Dataset,
+    basis: xr.Dataset | None = None,
     *,
     method: Method = "fbp",
+    spectral_rank: int | Literal["auto"] | None = None,
     backend: str = "auto",
     filter: str = "ram-lak",  # noqa: A002  the field's word
     cutoff: float | None = None,
@@ -73,7 +83,7 @@ def reconstruct(
     pixel_size: float | None = None,
     allowed_mem: int | str | None = None,
 ) -> xr.Dataset:
-    """Reconstruct every channel of a parallel-beam scan. Nothing is computed.
+    """Reconstruct every channel of a parallel-beam scan. Nothing is computed, save a basis.
 
     Each channel is an inverse problem A x = y of its own; channels share the geometry A and mix in
     ``"vectorial_tv"`` and ``"nuclear"`` only. The axis is at ``rotation_center`` and projections
@@ -82,16 +92,25 @@ def reconstruct(
     samples that are not finite are counted; ``"fbp"`` interpolates them across the beam, the others
     give them no weight.
 
+    Linear methods commute with mixing channels. Given a ``basis``, or a ``spectral_rank`` by which
+    `find_spectral_basis` finds one, few mixed channels are reconstructed in place of thousands, and
+    unmixed. Without either every channel is reconstructed as it is.
+
     Parameters
     ----------
     ds
         A scan with ``sinogram ([time, z,] angle, translation, channel)``, whole along ``angle``
-        and ``translation``.
+        and ``translation`` unless channels are mixed.
+    basis
+        What `find_spectral_basis` found for this scan, or one like it.
     method
         ``"fbp"``: filtered back-projection; ``"sirt"``, ``"os_sirt"``, ``"sart"`` for few or noisy
         projections; ``"cgls"``: the same solution in fewer, less robust steps; ``"mlem"``,
         ``"osem"`` for counts; ``"tv"`` keeps edges and flattens the rest; ``"vectorial_tv"`` and
         ``"nuclear"`` let the channels share their edges, and need all channels in one block.
+    spectral_rank
+        How many mixed channels, or ``"auto"``; the basis is computed at once. Channels that it does
+        not explain are reconstructed in full. Not for nonlinear methods.
     backend
         Where each block runs: ``"cpu"``, ``"torch"``, ``"astra"``, ``"reference"``; ``"auto"`` is
         decided by the worker.
@@ -130,7 +149,9 @@ def reconstruct(
     Returns
     -------
         ``ds`` with ``volume ([time, z,] y, x, channel)`` in units of the sinogram per mm, and
-        ``missing_samples ([time, z,] channel)``: how many samples were not finite.
+        ``missing_samples ([time, z,] channel)``: how many samples were not finite. Where channels
+        were mixed, also ``spectral_map ([time, z,] y, x, component)``, ``spectral_basis`` and
+        ``kept_channel``, of which the volume is made; `expand_channels` makes it again.
 
     Raises
     ------
@@ -157,23 +178,29 @@ def reconstruct(
         "start": start is not None,
     }  # fmt: skip
     options = given_options(method, asked)
-    whole = (*_RAYS, "channel") if METHODS[method].coupled else _RAYS
-    sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=whole)
+    given = [*options, *(["variance"] if variance else [])]
+    mixes = basis is not None or spectral_rank is not None
+    if mixes:
+        check_linear(method, given)
+    sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=_whole(method, mixes=mixes))
     geometry = geometry_of(ds, verb="reconstruct", region=region, pixel_size=pixel_size)
     _check_grid(ds, geometry)
-    sinogram, geometry = _usable(ds, sinogram, geometry)
+    if mixes:
+        basis = _basis(ds, basis, spectral_rank, allowed_mem)
+    sinogram, geometry = without_masked_rays(ds, sinogram, geometry, verb="reconstruct")
+    images = sinogram if basis is None else _components(sinogram, basis, allowed_mem)
 
     planned = plan.reconstruct(
-        sizes_of(sinogram),
-        sinogram.dtype.itemsize,
+        sizes_of(images),
+        images.dtype.itemsize,
         method=method,
-        options=[*options, *(["variance"] if variance else [])],
+        options=given,
         grid=geometry.shape,
-        block=block_of(sinogram) if is_lazy(sinogram) else None,
+        block=block_of(images) if is_lazy(images) else None,
         allowed_mem=allowed_memory(allowed_mem),
     )
     if not METHODS[method].coupled:
-        sinogram = split_blocks(sinogram, dict(planned.block))
+        images = split_blocks(images, dict(planned.block))
 
     step = step_of(ds, "translation")
     common: dict[str, Any] = {
@@ -181,24 +208,65 @@ def reconstruct(
         "dtype": floating(sinogram.dtype), "geometry": geometry, "step": step, "method": method,
         "options": options, "backend": backend,
     }  # fmt: skip
-    spread = [_like(ds, SINOGRAM_VARIANCE, sinogram)] if weighted or variance else []
-    first = [] if start is None else [_start(start, geometry, sinogram)]
+    spread = [_like(ds, SINOGRAM_VARIANCE, images)] if weighted or variance else []
+    first = [] if start is None else [_start(start, geometry, images)]
     beside = [*(spread if weighted else []), *first]
-    volume = apply_kernel(reconstruct_block, sinogram, *beside, **common)
+    volume = apply_kernel(reconstruct_block, images, *beside, **common)
     units = sinogram.attrs.get("units", "count")
-    made = {VOLUME: volume.assign_attrs(units=f"{units}/mm", assumed=ASSUMED)}
-    made[MISSING_SAMPLES] = apply_kernel(
-        count_missing_block, sinogram, core=_RAYS, out={}, dtype="int64"
-    )
+    made: dict[Variable, xr.DataArray] = {}
+    if basis is not None:
+        maps = volume.rename(channel="component").assign_attrs(units=f"{units}/mm", assumed=ASSUMED)
+        made = {SPECTRAL_MAP: maps, **factors(basis)}
+        volume = unmixed_maps(maps, basis, verb="reconstruct", allowed_mem=allowed_mem)
+    made[VOLUME] = volume.assign_attrs(units=f"{units}/mm", assumed=ASSUMED)
+    made[MISSING_SAMPLES] = _missing(sinogram if mixes else images)
     if variance:
-        found = apply_kernel(variance_block, sinogram, *spread, *first, **common, samples=samples)
+        found = apply_kernel(variance_block, images, *spread, *first, **common, samples=samples)
         made[VOLUME_VARIANCE] = found.assign_attrs(units=f"{units}^2/mm^2")
 
     ds = ds.assign_coords(grid_coordinates(geometry, step))
     told = {name: value for name, value in asked.items() if name in options and name != "start"}
     told |= {"region": region} if region else {}
     told |= {"pixel_size": pixel_size} if pixel_size else {}
+    told |= {} if basis is None else {"basis": basis.attrs.get("digest", "given")}
     return label(ds, made, step="reconstruct", method=method, backend=backend, **told)
+
+
+def _whole(method: str, *, mixes: bool) -> tuple[str, ...]:
+    """Dimensions along which a sinogram must be one block."""
+    if mixes:
+        return ("translation",)
+    return (*_RAYS, "channel") if METHODS[method].coupled else _RAYS
+
+
+def _basis(
+    ds: xr.Dataset,
+    basis: xr.Dataset | None,
+    rank: int | Literal["auto"] | None,
+    allowed_mem: int | str | None,
+) -> xr.Dataset:
+    if basis is not None and rank is not None:
+        raise OptionError(f"reconstruct was given a basis and spectral_rank={rank!r}: pass one.")
+    if basis is None:
+        return find_spectral_basis(ds, rank=rank or "auto", allowed_mem=allowed_mem)
+    check_basis(basis, ds.sizes["channel"], "reconstruct")
+    return basis
+
+
+def _components(
+    sinogram: xr.DataArray, basis: xr.Dataset, allowed_mem: int | str | None
+) -> xr.DataArray:
+    """Mix the channels, each result a channel of its own; whole images."""
+    mixed = mixed_channels(sinogram, basis, verb="reconstruct", allowed_mem=allowed_mem)
+    mixed = mixed.rename(component="channel")
+    return mixed.chunk(dict.fromkeys((*_RAYS, "channel"), -1)) if is_lazy(mixed) else mixed
+
+
+def _missing(sinogram: xr.DataArray) -> xr.DataArray:
+    """Count the samples of each channel that are not finite; lazily, in any blocks."""
+    if any(len(sinogram.chunksizes.get(dim, ())) > 1 for dim in _RAYS):
+        return (~np.isfinite(sinogram)).sum(_RAYS)
+    return apply_kernel(count_missing_block, sinogram, core=_RAYS, out={}, dtype="int64")
 
 
 def _check_grid(ds: xr.Dataset, geometry: ParallelGeometry) -> None:
@@ -234,16 +302,6 @@ def _start(start: xr.Dataset, geometry: ParallelGeometry, sinogram: xr.DataArray
             "volume of the same scan, region and pixel_size."
         )
     return volume
-
-
-def _usable(
-    ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry
-) -> tuple[xr.DataArray, ParallelGeometry]:
-    """Leave masked projections out; where single samples or channels are masked, make them NaN."""
-    if "mask" not in ds or ds["mask"].dims != ("angle",):
-        return without_masked(ds, sinogram, verb="reconstruct"), geometry
-    kept = ~valid_mask(ds, verb="reconstruct").values
-    return sinogram.isel(angle=kept), geometry.select(kept)
 
 
 def count_missing_block(sinogram: np.ndarray) -> np.ndarray:

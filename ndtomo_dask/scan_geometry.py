@@ -14,7 +14,7 @@ import xarray as xr
 from ndtomo_dask.coordinates import TO_UNIT, axis_variable
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.schema import ANGLE, TRANSLATION, X, Y, step_of
+from ndtomo_dask.schema import ANGLE, TRANSLATION, X, Y, step_of, valid_mask, without_masked
 
 Region = Mapping[str, tuple[float, float]]
 """A range in mm along ``"y"``, ``"x"`` or both."""
@@ -49,6 +49,16 @@ def geometry_of(
         pixel_size=pixel,
     )
     return whole if region is None else _inside(whole, region, step)
+
+
+def without_masked_rays(
+    ds: xr.Dataset, sinogram: xr.DataArray, geometry: ParallelGeometry, *, verb: str
+) -> tuple[xr.DataArray, ParallelGeometry]:
+    """Leave masked projections out; where single samples or channels are masked, make them NaN."""
+    if "mask" not in ds or ds["mask"].dims != (ANGLE,):
+        return without_masked(ds, sinogram, verb=verb), geometry
+    kept = ~valid_mask(ds, verb=verb).values
+    return sinogram.isel(angle=kept), geometry.select(kept)
 
 
 def _degrees(ds: xr.Dataset, verb: str) -> np.ndarray:

@@ -4,16 +4,15 @@ import pytest
 import xarray as xr
 
 from benchmarks.five_phases import five_phases
-from ndtomo_dask import save
-from ndtomo_dask.apply import apply_kernel
-from ndtomo_dask.compress import compress_channels, expand_channels, find_spectral_basis
+from ndtomo_dask import (
+    compress_channels,
+    expand_channels,
+    find_spectral_basis,
+    open_scan,
+    reconstruct,
+    save,
+)
 from ndtomo_dask.errors import OptionError, PlanError, SchemaError
-from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.io import open_scan
-from ndtomo_dask.kernels.filters import filter_sinogram
-from ndtomo_dask.kernels.projectors import load_projector
-from ndtomo_dask.kernels.solvers import sirt
-from ndtomo_dask.mixing import check_linear, reconstruct_compressed
 from tests.laws import assert_keeps, assert_lazy, relative_error
 from tests.tolerances import ROUNDING
 
@@ -22,26 +21,15 @@ KEPT = 0.95
 """Share of a minority phase that must be recovered; LOST is what is left without the search."""
 LOST = 0.3
 LAYOUTS = [{"channel": 17}, {"angle": 13}, {"channel": 60, "angle": 25}]
-GEOMETRY = ParallelGeometry.centered(np.pi * np.arange(150) / 150, 96)
 
 
-def fbp_block(block, *, geometry):
-    A = load_projector("cpu", geometry)
-    return A.T(filter_sinogram(np.ascontiguousarray(block), weights=geometry.weights))
+def volume_of(scan, basis=None, **options):
+    return reconstruct(scan, basis, **options).volume
 
 
-def fbp(array):
-    """Filtered back-projection of any lazy sinogram, by its number of angles and translations."""
-    angles, size = array.sizes["angle"], array.sizes["translation"]
-    geometry = ParallelGeometry.centered(np.pi * np.arange(angles) / angles, size)
-    return apply_kernel(
-        fbp_block, array, core=["angle", "translation"], out={"y": size, "x": size},
-        geometry=geometry,
-    )  # fmt: skip
-
-
-def volume_of(scan, basis):
-    return reconstruct_compressed(scan.sinogram, basis, fbp)[0]
+def images_of(samples, scan):
+    """Filtered back-projection of an array, as if the scan had measured it."""
+    return volume_of(scan.assign(sinogram=scan.sinogram.copy(data=samples))).values
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.005], ids=["still", "shifting peaks"])
@@ -57,8 +45,7 @@ def small():
 
 
 def test_a_phase_in_twelve_pixels_is_kept_and_would_be_lost(scene):
-    full = fbp_block(scene.scan.sinogram.values, geometry=GEOMETRY)
-    common = fbp_block(scene.common, geometry=GEOMETRY)
+    full, common = volume_of(scene.scan).values, images_of(scene.common, scene.scan)
     basis = find_spectral_basis(scene.scan)
     assert basis.attrs["suggested_rank"] >= 5
     assert basis.sizes["component"] < 40
@@ -70,8 +57,7 @@ def test_a_phase_in_twelve_pixels_is_kept_and_would_be_lost(scene):
 
 
 def test_compression_lowers_the_noise(scene):
-    truth = fbp_block(scene.clean, geometry=GEOMETRY)
-    full = fbp_block(scene.scan.sinogram.values, geometry=GEOMETRY)
+    truth, full = images_of(scene.clean, scene.scan), volume_of(scene.scan).values
     made = volume_of(scene.scan, find_spectral_basis(scene.scan))
     assert relative_error(made, truth) < 0.5 * relative_error(full, truth)
 
@@ -81,37 +67,24 @@ def test_kept_channels_are_reconstructed_in_full(scene):
     kept = basis.kept_channel.values
     assert kept[scene.peak].all()
     assert kept.sum() < 40
-    full = fbp_block(scene.scan.sinogram.values[..., kept], geometry=GEOMETRY)
+    full = volume_of(scene.scan.isel(channel=kept)).values
     made = volume_of(scene.scan, basis).values[..., kept]
     assert relative_error(made, full) < ROUNDING[np.dtype("float32")]
 
 
 def test_all_components_give_back_the_full_reconstruction(small):
     basis = find_spectral_basis(small, rank=100)
-    full = fbp(small.sinogram)
+    full = volume_of(small)
     assert relative_error(volume_of(small, basis), full) < 1e-10
     assert basis.sizes["component"] == 100 + int(basis.kept_channel.sum())
 
 
-def sirt_block(block, *, geometry):
-    return sirt(load_projector("cpu", geometry), block, iterations=10)
-
-
-def test_sirt_commutes_with_mixing_and_a_bound_does_not(small):
-    geometry = ParallelGeometry.centered(np.pi * np.arange(48) / 48, 32)
+@pytest.mark.parametrize("method", ["sirt", "os_sirt", "sart"])
+def test_iterative_methods_commute_with_mixing(small, method):
     basis = find_spectral_basis(small, rank=100, threshold=np.inf)
-
-    def images(array):
-        return apply_kernel(
-            sirt_block, array, core=["angle", "translation"], out={"y": 32, "x": 32},
-            geometry=geometry,
-        )  # fmt: skip
-
-    made = reconstruct_compressed(small.chunk(channel=30).sinogram, basis, images)[0]
-    full = images(small.sinogram)
-    assert relative_error(made.compute(), full) < 1e-10
-    bounded = reconstruct_compressed(small.sinogram, basis, lambda a: images(a).clip(min=0))[0]
-    assert relative_error(bounded, full.clip(min=0)) > 0.01
+    options = {"method": method, "iterations": 10}
+    made = volume_of(small.chunk(channel=30), basis, **options)
+    assert relative_error(made.compute(), volume_of(small, **options)) < 1e-10
 
 
 def test_a_given_rank_is_taken(small):
@@ -137,11 +110,13 @@ def test_a_basis_does_not_depend_on_the_chunks(small, chunks):
 def test_a_volume_does_not_depend_on_the_chunks(small, chunks):
     small.sinogram[3, 5, 30] = np.nan
     basis = find_spectral_basis(small)
-    expected, maps = reconstruct_compressed(small.sinogram, basis, fbp)
-    lazy, lazy_maps = reconstruct_compressed(small.chunk(chunks).sinogram, basis, fbp)
-    assert lazy.chunks[2] == small.chunk(chunks).sinogram.chunks[2]
-    assert relative_error(lazy.compute(), expected) < 100 * F64
-    assert relative_error(lazy_maps.compute(), maps) < 100 * F64
+    expected = reconstruct(small, basis)
+    lazy = assert_lazy(lambda ds: reconstruct(ds, basis), small.chunk(chunks))
+    made = lazy.compute()
+    for name in ("volume", "spectral_map"):
+        assert relative_error(made[name], expected[name]) < 100 * F64
+    np.testing.assert_array_equal(made.missing_samples, expected.missing_samples)
+    assert int(made.missing_samples[30]) == 1
 
 
 def test_slices_are_searched_together_and_reconstructed_alone(small):
@@ -168,7 +143,8 @@ def test_a_channel_with_nan_is_kept_and_spoils_no_other(small):
     volume = volume_of(small, basis)
     assert np.isfinite(volume[..., others]).all()
     assert np.isnan(volume[..., 50]).all()
-    assert np.isnan(volume[..., 30]).any()
+    alone = volume_of(small.isel(channel=[30]))
+    assert relative_error(volume[..., 30], alone[..., 0]) < 100 * F64
     np.testing.assert_allclose(basis.singular_value, expected.singular_value, rtol=1e-9)
 
 
@@ -217,9 +193,7 @@ def test_compressing_and_expanding_are_lazy_and_keep_labels(small):
     made = assert_lazy(lambda ds: compress_channels(ds, basis), small.chunk(channel=30))
     assert_keeps(small, made, "compress_channels")
     assert made.spectral_sinogram.dims == ("angle", "translation", "component")
-    maps = fbp(made.spectral_sinogram.rename(component="channel")).rename(channel="component")
-    maps.attrs = {"units": "count/mm", "long_name": "maps"}
-    factored = made.assign(spectral_map=maps.chunk(component=-1))
+    factored = reconstruct(small.chunk(channel=30), basis).drop_vars(["sinogram", "volume"])
     volume = assert_lazy(expand_channels, factored)
     assert_keeps(factored, volume, "expand_channels")
     assert volume.volume.dims == ("y", "x", "channel")
@@ -228,10 +202,8 @@ def test_compressing_and_expanding_are_lazy_and_keep_labels(small):
 
 def test_a_stored_factored_volume_is_looked_at_channel_by_channel(small, tmp_path):
     basis = find_spectral_basis(small)
-    made = compress_channels(small, basis)
-    maps = fbp(made.spectral_sinogram.rename(component="channel")).rename(channel="component")
-    keep = made.assign(spectral_map=maps.assign_attrs(units="count/mm", long_name="maps"))
-    save(keep[["spectral_map", "spectral_basis", "kept_channel"]], tmp_path / "maps.zarr")
+    kept = ["spectral_map", "spectral_basis", "kept_channel"]
+    save(reconstruct(small.chunk(channel=30), basis)[kept], tmp_path / "maps.zarr")
     again = expand_channels(open_scan(tmp_path / "maps.zarr"))
     one = again.volume.isel(channel=17).compute()
     assert relative_error(one, volume_of(small, basis)[..., 17]) < 100 * F64
@@ -274,12 +246,33 @@ def test_bad_input_is_refused_in_words(small):
         expand_channels(small)
 
 
-def test_what_does_not_commute_is_refused_with_the_reason():
-    check_linear("fbp")
-    check_linear("sirt")
-    with pytest.raises(OptionError, match=r"not for method='cgls', because its step lengths"):
-        check_linear("cgls")
-    with pytest.raises(OptionError, match="not for method='tv', because its result is not a weigh"):
-        check_linear("tv")
-    with pytest.raises(OptionError, match="method='sirt' with nonnegative=True, which does not"):
-        check_linear("sirt", nonlinear="nonnegative=True")
+def test_what_does_not_commute_is_refused_with_the_reason(small):
+    def refused(method, why, **options):
+        with pytest.raises(OptionError, match=f"spectral_rank is not for method='{method}'.*{why}"):
+            reconstruct(small, method=method, spectral_rank="auto", **options)
+
+    refused("cgls", "because its step lengths depend on the data: pass method='fbp' or 'sirt'")
+    refused("mlem", "because its result is not a weighted sum of the samples")
+    refused("tv", "because its result is not a weighted sum", regularization=1.0)
+    refused("sirt", "with nonnegative, because a bound does not commute", nonnegative=True)
+    refused("sirt", "with stop, because channels stop by their own", stop={"change": 0.1})
+    refused("sirt", "with weighted, because channels have weights", weighted=True)
+    refused("fbp", "with variance, because noise is left out", variance=True)
+    basis = find_spectral_basis(small, rank=2)
+    with pytest.raises(OptionError, match="given a basis and spectral_rank=2: pass one"):
+        reconstruct(small, basis, spectral_rank=2)
+    with pytest.raises(SchemaError, match="reconstruct was given a basis of 100 channels"):
+        reconstruct(small.isel(channel=slice(50)), basis)
+    with pytest.raises(OptionError, match="rank='atuo' must be 'auto'"):
+        reconstruct(small, spectral_rank="atuo")
+
+
+def test_a_rank_makes_its_own_basis_and_nothing_is_mixed_by_default(scene):
+    made = reconstruct(scene.scan, spectral_rank="auto")
+    found = find_spectral_basis(scene.scan)
+    np.testing.assert_array_equal(made.spectral_basis, found.spectral_basis)
+    np.testing.assert_array_equal(made.volume, volume_of(scene.scan, found))
+    assert found.attrs["digest"] in made.attrs["history"].splitlines()[-1]
+    assert "spectral_map" not in reconstruct(scene.scan)
+    three = reconstruct(scene.scan, spectral_rank=3)
+    assert three.sizes["component"] == 3 + int(three.kept_channel.sum())

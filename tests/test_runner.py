@@ -18,7 +18,7 @@ import ndtomo_dask as nd
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.lock import locked
 from ndtomo_dask.io.store import FOUND_GROUP
-from ndtomo_dask.recipe import VERBS, read_recipe
+from ndtomo_dask.recipe import VERBS, make_recipe, read_recipe
 from ndtomo_dask.runner import run_recipe
 from tests.recipes import SAVED, hashes, write_recipe, write_scan
 
@@ -68,6 +68,21 @@ def test_workers_make_the_same_bits_as_one_process(recipe, client):
         other = replace(recipe, output=recipe.output.with_name("threads.zarr"))
         run_recipe(other)
     assert hashes(recipe.output) == hashes(other.output)
+
+
+def test_a_recipe_mixes_channels_as_the_verb_does(scan_file, tmp_path):
+    saved = ["volume", "spectral_map", "spectral_basis", "kept_channel"]
+    for asked in ({"spectral_rank": 5}, {}):
+        first = [] if asked else [{"find_spectral_basis": {"rank": 5}}]
+        content = {
+            "input": str(scan_file), "output": str(tmp_path / f"{len(first)}.zarr"), "save": saved,
+            "steps": [*first, {"reconstruct": {"filter": "hann", **asked}}],
+        }  # fmt: skip
+        made = run_recipe(make_recipe(content))
+        typed = nd.reconstruct(nd.open_scan(scan_file), spectral_rank=5, filter="hann")
+        for name in saved:
+            np.testing.assert_array_equal(made[name], typed[name], name)
+    assert made.sizes["component"] == 5 + int(made.kept_channel.sum())
 
 
 def test_a_run_says_what_it_did(recipe):

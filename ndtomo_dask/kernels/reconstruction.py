@@ -30,7 +30,7 @@ class Method:
     solve: Callable[..., Any]
     options: frozenset[str]
     linear: bool = False
-    """Whether it commutes with mixing channels, whatever its options."""
+    """Whether it commutes with mixing channels, by itself; an option may change that."""
     coupled: bool = False
     """Whether its result depends on which channels stand together."""
     needed: frozenset[str] = frozenset()
@@ -48,9 +48,9 @@ _WEIGHT = frozenset({"regularization"})
 
 METHODS = {
     "fbp": Method(solvers.fbp, frozenset({"filter", "cutoff", "support"}), linear=True),
-    "sirt": Method(solvers.sirt, _SIMULTANEOUS | {"accelerated", "subsets"}),
-    "os_sirt": Method(solvers.os_sirt, _SIMULTANEOUS | {"subsets"}),
-    "sart": Method(solvers.sart, _SIMULTANEOUS),
+    "sirt": Method(solvers.sirt, _SIMULTANEOUS | {"accelerated", "subsets"}, linear=True),
+    "os_sirt": Method(solvers.os_sirt, _SIMULTANEOUS | {"subsets"}, linear=True),
+    "sart": Method(solvers.sart, _SIMULTANEOUS, linear=True),
     "cgls": Method(solvers.cgls, _STEPS | {"regularization"}),
     "mlem": Method(solvers.mlem, _STEPS),
     "osem": Method(solvers.osem, _STEPS | {"subsets"}),
