@@ -219,8 +219,7 @@ def _step(entry: Any, name: str) -> Step:
 
 
 def _with_basis(step: Step) -> list[Step]:
-    """Put the search for a basis before a reconstruction that asks for a rank: what is found is
-    stored, and planned."""
+    """Put the search for a basis, which is planned and stored, before who asks for a rank."""
     if step.verb != "reconstruct" or step.options.get("spectral_rank") is None:
         return [step]
     options = dict(step.options)

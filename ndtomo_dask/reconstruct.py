@@ -134,7 +134,8 @@ def reconstruct(
     start
         A dataset with a ``volume`` of this grid, from which an iterative method begins.
     weighted
-        Weigh each sample by the reciprocal of ``sinogram_variance``.
+        Weigh each sample by the reciprocal of ``sinogram_variance``; the penalty of
+        ``"vectorial_tv"`` and ``"nuclear"`` then takes each channel in units of its noise.
     variance, samples
         Also return ``volume_variance``, from ``sinogram_variance``: exact for ``"fbp"``, from this
         many reconstructions of noisy sinograms for the others.

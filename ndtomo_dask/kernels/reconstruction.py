@@ -195,7 +195,9 @@ def _iterate(
     asked = _named(options)
     if "weighted" in options:
         variance, beside = beside[0], beside[1:]
-        asked["weights"] = _weights(variance, finite, sinogram.dtype)
+        asked["weights"] = weights = _weights(variance, finite, sinogram.dtype)
+        if METHODS[method].coupled:
+            asked["scales"] = _noise(weights)
     elif not finite.all():
         asked["mask"] = ~finite
     if not finite.all():
@@ -212,6 +214,15 @@ def _weights(variance: Block, finite: Bool, dtype: np.dtype) -> Block:
     """Reciprocal of the variance, and 0 where there is no sample or its variance is not known."""
     known = finite & np.isfinite(variance) & (variance > 0)
     return np.divide(1.0, variance, out=np.zeros(variance.shape, dtype=dtype), where=known)
+
+
+def _noise(weights: Block) -> Block:
+    """Noise of each channel by its mean weight, (angle, translation, channel) -> (channel,).
+
+    In units of it edges of all channels count alike, and the weight of their penalty is a number.
+    """
+    mean = weights.mean(axis=(0, 1), dtype=np.float64)
+    return np.asarray(1 / np.sqrt(np.where(mean > 0, mean, 1)), dtype=weights.dtype)
 
 
 def variance_block(

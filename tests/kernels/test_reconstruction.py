@@ -142,3 +142,12 @@ def test_the_variance_is_per_square_mm_and_nan_where_nothing_is_known(sinogram, 
     plain = variance_block(sinogram, variance, **common, samples=4)
     assert relative_error(found[..., :3] / 4, plain[..., :3]) <= 1e-9
     assert (plain[5:15, 5:15] > 0).all()
+
+
+@pytest.mark.parametrize("method", ["vectorial_tv", "nuclear"])
+def test_weighted_channels_share_edges_in_units_of_their_noise(sinogram, method):
+    noise = np.array([1.0, 1.0, 50.0, 1.0])
+    asked = {"method": method, "regularization": 0.5, "weighted": True}
+    found = run(sinogram, np.ones_like(sinogram), **asked)
+    louder = run(sinogram * noise, np.ones_like(sinogram) * noise**2, **asked)
+    assert relative_error(louder / noise, found) <= 1e-9
