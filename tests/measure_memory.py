@@ -7,9 +7,17 @@ import dask
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import plan, project, reconstruct
+from ndtomo_dask import (
+    compress_channels,
+    find_spectral_basis,
+    plan,
+    plan_mixing,
+    project,
+    reconstruct,
+)
 from ndtomo_dask.apply import reduce_kernel
 from ndtomo_dask.decompose import moments_block
+from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.fit import Window, fit_block
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.io.layout import open_store
@@ -123,6 +131,28 @@ def save_projection_step(folder):
     return measured(lambda: save(projected, folder / "p.zarr")), made
 
 
+def basis_step(folder):
+    stored_scan(folder, SCAN)
+    ds = open_store(folder / "scan.zarr", allowed_mem=ALLOWED)
+    find_spectral_basis(ds.isel(channel=slice(40)), rank=2)
+    made, _ = plan_mixing.find_spectral_basis(
+        SCAN, stored_block(ds.sinogram), 4, sample=SAMPLE_BLOCK, allowed_mem=ALLOWED
+    )
+    return measured(lambda: find_spectral_basis(ds)), made
+
+
+def mix_step(folder):
+    stored_scan(folder, SCAN)
+    ds = open_store(folder / "scan.zarr", allowed_mem=ALLOWED)
+    basis = find_spectral_basis(ds, rank=20, threshold=float("inf"))
+    made = plan_mixing.mix(
+        "mix", SCAN, stored_block(ds.sinogram), 4, over="channel", into=20, allowed_mem=ALLOWED
+    )
+    mixed = compress_channels(ds, basis).spectral_sinogram
+    compress_channels(ds.isel(angle=slice(2)), basis).spectral_sinogram.compute()
+    return measured(lambda: mixed.compute() is not None), made
+
+
 def stored_block(array):
     return dict(zip(array.dims, array.data.chunksize, strict=True))
 
@@ -132,6 +162,8 @@ STEPS = {
     "moments": (moments_step,),
     "merge": (merge_step,),
     "fit": (fit_step,),
+    "basis": (basis_step,),
+    "mix": (mix_step,),
     "save fbp": (save_step, "fbp"),
     "save sirt": (save_step, "sirt"),
     "save project": (save_projection_step,),

@@ -12,7 +12,8 @@ from ndtomo_dask.errors import OptionError, PlanError
 from ndtomo_dask.kernels.reconstruction import METHODS
 from tests.strategies import frames, itemsizes, memory, scan_sizes, volume_sizes
 
-STEPS = (*METHODS, "moments", "merge", "fit", "save fbp", "save sirt", "save project")
+STEPS = (*METHODS, "moments", "merge", "fit", "basis", "mix", "save fbp", "save sirt",
+         "save project")  # fmt: skip
 MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288",
                       "MALLOC_TRIM_THRESHOLD_": "16777216"}  # fmt: skip
 MEMORY_SLACK = 16 * 10**6
