@@ -31,6 +31,7 @@ GROUPS = {
     ),
     "Components": ("find_components", "map_components"),
     "Peaks": ("fit_peaks",),
+    "Known spectra": ("fit_references", "phase_fractions"),
     "Look": ("image", "spectrum"),
     "Run": ("connect",),
 }  # fmt: skip

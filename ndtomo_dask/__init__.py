@@ -23,6 +23,7 @@ from ndtomo_dask.io import convert, export, open_scan, save, verify
 from ndtomo_dask.project import project
 from ndtomo_dask.query import image, spectrum
 from ndtomo_dask.reconstruct import reconstruct
+from ndtomo_dask.references import fit_references, phase_fractions
 from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import simulate_scan
 
@@ -43,12 +44,14 @@ __all__ = [
     "find_rotation_center",
     "find_spectral_basis",
     "fit_peaks",
+    "fit_references",
     "flat_field",
     "image",
     "map_components",
     "normalize_monitor",
     "normalize_projections",
     "open_scan",
+    "phase_fractions",
     "project",
     "reconstruct",
     "remove_air",

@@ -5,7 +5,7 @@ the tables below, from which the reference page of the documentation is generate
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -139,6 +139,27 @@ PEAK_ERRORS = tuple(
     for peak in (PEAK_AREA, PEAK_POSITION, PEAK_FWHM, PEAK_FRACTION)
 )
 
+_REFERENCE_MAP = (Y, X, "reference")
+REFERENCE_PATTERN = Variable("reference_pattern", ("reference", CHANNEL), "1", "known spectrum")
+REFERENCE_AMOUNT = Variable(
+    "reference_amount", _REFERENCE_MAP, "count/mm", "amount of a known spectrum"
+)
+REFERENCE_AMOUNT_ERROR = Variable(
+    "reference_amount_error", _REFERENCE_MAP, "count/mm", "standard error: amount", additive=False
+)
+REFERENCE_REDUCED_CHI_SQUARE = Variable(
+    "reference_reduced_chi_square", (Y, X), "1", "residual variance of the fit", additive=False
+)
+REFERENCE_STATUS = Variable(
+    "reference_status", (Y, X), "1", "outcome of the fit of references", additive=False
+)
+REFERENCE_FRACTION = Variable(
+    "reference_fraction", _REFERENCE_MAP, "1", "share of a reference", additive=False
+)
+REFERENCE_FRACTION_ERROR = Variable(
+    "reference_fraction_error", _REFERENCE_MAP, "1", "standard error: share", additive=False
+)
+
 VARIABLES = {
     value.name: value
     for value in (*tuple(vars().values()), *PEAK_ERRORS)
@@ -185,6 +206,15 @@ def require(
     _refuse_split(array, whole, verb)
     lead = [dim for dim in array.dims if dim not in variable.dims]
     return array.transpose(*lead, *variable.dims)
+
+
+def anywhere(variable: Variable) -> Variable:
+    """Return a variable of which only the last dimension is needed: in pixels, rays or spectra.
+
+    >>> anywhere(PEAK_AREA).dims
+    ('peak',)
+    """
+    return replace(variable, dims=variable.dims[-1:])
 
 
 def _refuse_empty(array: xr.DataArray, verb: str) -> None:

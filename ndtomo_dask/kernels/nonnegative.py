@@ -20,24 +20,27 @@ GRADIENT_ROUNDING = 1e-13
 """Relative size below which a gradient is rounding."""
 
 
-def nonnegative_rows(products: Float64, gram: Float64) -> Float64:
+def nonnegative_rows(products: Float64, gram: Float64, free: Bool | None = None) -> Float64:
     """Minimize wᵀ A w - 2 bᵀ w over w ≥ 0 for each row b, exactly.
 
     (row, component), (component, component) -> (row, component). Block principal pivoting (Kim &
     Park 2011): guess which weights are positive, solve for them, and exchange those that turn out
-    wrong. NaN rows stay NaN; of linearly dependent components the later ones get 0.
+    wrong. NaN rows stay NaN; of linearly dependent components the later ones get 0. Weights of
+    components that are ``free (component,)`` may be negative.
 
     >>> nonnegative_rows(np.array([[2.0, -1.0]]), np.eye(2))
     array([[2., 0.]])
     """
     weights = np.full_like(products, np.nan)
-    _pivot_rows(products, gram, weights)
+    free = np.zeros(gram.shape[0], dtype=np.bool_) if free is None else free
+    pivot_rows(products, gram, free, weights)
     return weights
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _pivot_rows(products: Float64, gram: Float64, weights: Float64) -> None:
-    # (row, component), (component, component) -> (row, component), written into weights
+def pivot_rows(products: Float64, gram: Float64, free: Bool, weights: Float64) -> None:
+    """Write the solution of `nonnegative_rows` into ``weights``; rows with NaN are left as is."""
+    # (row, component), (component, component), (component,) -> weights (row, component)
     components = gram.shape[0]
     factor = np.empty((components, components))
     solution = np.empty(components)
@@ -50,7 +53,7 @@ def _pivot_rows(products: Float64, gram: Float64, weights: Float64) -> None:
         fewest, patience = components + 1, PATIENCE
         for _ in range(PIVOTS * components):
             _solve_positive(gram, products[row], positive, factor, solution)
-            errors = _mark_wrong(gram, products[row], positive, solution, wrong)
+            errors = _mark_wrong(gram, products[row], positive, free, solution, wrong)
             if errors == 0:
                 break
             # Exchanging all at once is fast but may cycle; one at a time, the last, cannot.
@@ -61,7 +64,8 @@ def _pivot_rows(products: Float64, gram: Float64, weights: Float64) -> None:
             else:
                 wrong[: np.flatnonzero(wrong)[-1]] = False
             positive ^= wrong
-        weights[row] = np.maximum(solution, 0.0)
+        for i in range(components):
+            weights[row, i] = solution[i] if free[i] else max(solution[i], 0.0)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -100,11 +104,14 @@ def _solve_positive(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _mark_wrong(
-    gram: Float64, product: Float64, positive: Bool, solution: Float64, wrong: Bool
+    gram: Float64, product: Float64, positive: Bool, free: Bool, solution: Float64, wrong: Bool
 ) -> int:
     # Wrong is a positive weight that came out negative, or a zero one that would like to grow.
     errors = 0
     for i in range(gram.shape[0]):
+        wrong[i] = False
+        if free[i]:
+            continue
         descent, size = product[i], abs(product[i])
         for j in range(gram.shape[0]):
             descent -= gram[i, j] * solution[j]
