@@ -30,7 +30,7 @@ GROUPS = {
         "compress_channels", "expand_channels",
     ),
     "Components": ("find_components", "map_components"),
-    "Peaks": ("fit_peaks",),
+    "Peaks": ("find_peaks", "windows_of", "fit_peaks"),
     "Known spectra": ("fit_references", "phase_fractions"),
     "Look": ("image", "spectrum"),
     "Run": ("connect",),

@@ -20,6 +20,7 @@ from ndtomo_dask.correct import (
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io import convert, export, open_scan, save, verify
+from ndtomo_dask.peak_table import find_peaks, windows_of
 from ndtomo_dask.project import project
 from ndtomo_dask.query import image, spectrum
 from ndtomo_dask.reconstruct import reconstruct
@@ -38,6 +39,7 @@ __all__ = [
     "find_air",
     "find_components",
     "find_iterations",
+    "find_peaks",
     "find_projection_scale",
     "find_projection_shifts",
     "find_regularization",
@@ -60,4 +62,5 @@ __all__ = [
     "simulate_scan",
     "spectrum",
     "verify",
+    "windows_of",
 ]
