@@ -18,8 +18,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from ndtomo_dask.apply import allowed_memory, block_of
 
 COMPONENTS = 6
 RAW, RESULT = "raw.zarr", "result.zarr"
+WARM = Size("warm", 32, 24, 64, slices=2)
 
 
 @dataclass
@@ -111,6 +113,18 @@ def process(
     if not keep:
         shutil.rmtree(folder / RAW)
     _find_components(folder, watch, report)
+
+
+def timed_stages(scan: Size, folder: str | None) -> dict[str, float]:
+    """Seconds of each stage of the job, on the cluster that is connected; a tiny scan warms it."""
+    for size in (WARM, scan):
+        where, report = Path(tempfile.mkdtemp(prefix="stages_", dir=folder)), Report(0)
+        try:
+            with redirect_stdout(StringIO()):
+                process(size, where, NoWatch(), report)
+        finally:
+            shutil.rmtree(where, ignore_errors=True)
+    return {stage.name: stage.seconds for stage in report.stages}
 
 
 @contextmanager

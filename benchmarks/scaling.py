@@ -8,23 +8,17 @@ workers come in jobs. A tiny scan first warms every cluster up; simulating is no
 
 import argparse
 import csv
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import ndtomo_dask as nd
-from benchmarks.out_of_core import Report, process, scan_size
+from benchmarks.out_of_core import scan_size, timed_stages
 from benchmarks.sizes import Size
-from benchmarks.watch import NoWatch
 from ndtomo_dask import plan
 
-WARM = Size("warm", 32, 24, 64, slices=2)
 FIELDS = ("scaling", "workers", "raw_bytes", "stage", "seconds")
 SIMULATION = "simulate"
 
@@ -55,15 +49,7 @@ def run(scaling: str, scan: Size, workers: int, given: Any) -> Point:
         options |= {"threads": 1, "memory": given.memory}
     with nd.connect(given.cluster, **options) as client:
         client.wait_for_workers(workers if given.grow == "workers" else 1)
-        for size in (WARM, scan):
-            folder = Path(tempfile.mkdtemp(prefix="scaling_", dir=given.folder))
-            report = Report(0)
-            try:
-                with redirect_stdout(StringIO()):
-                    process(size, folder, NoWatch(), report)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-    stages = {stage.name: stage.seconds for stage in report.stages}
+        stages = timed_stages(scan, given.folder)
     counted = {name: each for name, each in stages.items() if not name.startswith(SIMULATION)}
     return Point(scaling, workers, scan.nbytes, counted)
 

@@ -9,23 +9,17 @@ was predicted beside what was measured. ``--plot model.png`` draws the times ove
 
 import argparse
 import math
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import ndtomo_dask as nd
 from benchmarks.model import ITEM, Center, Prediction, limits, predict
-from benchmarks.out_of_core import Report, process, scan_size
+from benchmarks.out_of_core import scan_size, timed_stages
 from benchmarks.rates import RANK, Rates, measure_rates
-from benchmarks.scaling import WARM
 from benchmarks.sizes import TERABYTE, Size
-from benchmarks.watch import NoWatch
 from ndtomo_dask import plan
 
 CALIBRATION = Size("calibration", 160, 128, 512, slices=2)
@@ -103,19 +97,11 @@ AMOUNTS = (
 def check(given: Any, rates: Rates, center: Center) -> str:
     """Run the job here, and write what was predicted beside what was measured."""
     size = scan_size(plan.parse_bytes(given.check), size=256, angles=256, channels=1024)
-    report = Report(0)
     with nd.connect("local", workers=given.workers, threads=1, memory="1GB") as client:
-        for scan in (WARM, size):
-            folder = Path(tempfile.mkdtemp(prefix="model_", dir=given.folder))
-            report = Report(0)
-            try:
-                with redirect_stdout(StringIO()):
-                    process(scan, folder, NoWatch(), report)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        stages = timed_stages(size, given.folder)
         client.cluster.close()
     found = {one.stage: one.seconds for one in predict(size, rates, center, 1)}
-    measured = {stage.name: stage.seconds for stage in report.stages if stage.name in found}
+    measured = {name: seconds for name, seconds in stages.items() if name in found}
     rows = {name: (found[name], seconds) for name, seconds in measured.items()}
     rows["in all"] = (sum(found[name] for name in measured), sum(measured.values()))
     lines = [f"{plan.human(size.nbytes)} raw: {size.words}"]

@@ -59,6 +59,8 @@ def find_iterations(
         Numbers of iterations; one run to the largest judges all.
     fraction, seed
         Share of the projections to hold out, and which.
+    channels
+        How many channels are looked at.
 
     Returns
     -------

@@ -266,7 +266,7 @@ def _components(
 def _missing(sinogram: xr.DataArray) -> xr.DataArray:
     """Count the samples of each channel that are not finite; lazily, in any blocks."""
     if any(len(sinogram.chunksizes.get(dim, ())) > 1 for dim in _RAYS):
-        return (~np.isfinite(sinogram)).sum(_RAYS)
+        return sinogram.copy(data=~np.isfinite(sinogram.data)).sum(_RAYS)
     return apply_kernel(count_missing_block, sinogram, core=_RAYS, out={}, dtype="int64")
 
 

@@ -14,8 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
+from tests.daemons import end_processes_with, stop_daemons
 from tests.slurm.virtual_cluster import wait_until
 
 PROGRAMS = ("qsub", "qstat", "qconf", "sge_qmaster", "sge_execd")
@@ -23,7 +22,7 @@ DAEMONS = Path("/usr/lib/gridengine")
 SHARED = Path("/usr/share/gridengine")
 HOST = "localhost"
 SLOTS = 4
-START, STOP = 60, 30
+START = 60
 """Seconds until a cluster that does not start, or a process that does not end, is given up."""
 
 _PARALLEL = {
@@ -169,23 +168,5 @@ def _stop(cluster: VirtualSge) -> None:
     """End jobs, daemons, and whatever else knows only this cluster's folder."""
     with suppress(AssertionError):
         cluster.ask("qdel", "-f", "-u", "*")
-    for daemon in reversed(cluster.daemons):
-        daemon.terminate()
-    for daemon in cluster.daemons:
-        with suppress(subprocess.TimeoutExpired):
-            daemon.wait(timeout=STOP)
-        daemon.kill()
-        daemon.wait()
-    left = [process for process in psutil.process_iter() if _belongs_to(process, cluster)]
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=STOP)
-
-
-def _belongs_to(process: psutil.Process, cluster: VirtualSge) -> bool:
-    try:
-        known = process.environ().get("SGE_ROOT")
-    except (psutil.Error, OSError):
-        return False
-    return known == cluster.environment["SGE_ROOT"] and process.pid != os.getpid()
+    stop_daemons(cluster.daemons)
+    end_processes_with("SGE_ROOT", cluster.environment["SGE_ROOT"])

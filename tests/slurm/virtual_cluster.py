@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
+from tests.daemons import end_processes_with, stop_daemons
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 NODES, CORES, MEMORY = 3, 2, 4000
@@ -149,26 +149,8 @@ def _stop(cluster: VirtualCluster) -> None:
     """End jobs, daemons, and whatever else knows only this cluster's configuration."""
     with suppress(AssertionError):
         cluster.cancel_all()
-    for daemon in reversed(cluster.daemons):
-        daemon.terminate()
-    for daemon in cluster.daemons:
-        with suppress(subprocess.TimeoutExpired):
-            daemon.wait(timeout=STOP)
-        daemon.kill()
-        daemon.wait()
-    left = [process for process in psutil.process_iter() if _belongs_to(process, cluster)]
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=STOP)
-
-
-def _belongs_to(process: psutil.Process, cluster: VirtualCluster) -> bool:
-    try:
-        known = process.environ().get("SLURM_CONF")
-    except (psutil.Error, OSError):
-        return False
-    return known == cluster.environment["SLURM_CONF"] and process.pid != os.getpid()
+    stop_daemons(cluster.daemons)
+    end_processes_with("SLURM_CONF", cluster.environment["SLURM_CONF"])
 
 
 def _configure(folder: Path) -> Path:
