@@ -3,11 +3,21 @@ import inspect
 import numpy as np
 import pytest
 
-from benchmarks import bench_kernels, out_of_core, peers, reconstruct_peers, truth
+from benchmarks import (
+    accuracy,
+    accuracy_models,
+    accuracy_page,
+    bench_kernels,
+    out_of_core,
+    peers,
+    reconstruct_peers,
+    truth,
+)
 from benchmarks.contest import Absent, Contestant, Result, enter, race, table
 from benchmarks.sizes import BEAMLINE, SIZES, TERABYTE, TINY
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.reconstruction import METHODS as SOLVERS
 from tests.tolerances import PEER
 
 CLASSES = [bench_kernels.Reconstruction, bench_kernels.Spectra, bench_kernels.Storage]
@@ -79,6 +89,38 @@ def test_the_cost_of_a_channel_is_told_for_each_number_of_channels():
     told = reconstruct_peers.cost_of_channels(32, 20, (3, 16), repeat=1)
     assert [channels for channels, _ in told] == [3, 16]
     assert all(seconds > 0 for _, seconds in told)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the peers' own imports
+@pytest.mark.parametrize("noisy", [False, True], ids=["clean", "noisy"])
+def test_the_accuracy_of_every_method_and_peer_is_told(noisy, monkeypatch):
+    for name, few in {"STEPS": (3, 8), "PENALTIES": (0.03, 0.1), "VARIATION_STEPS": 20}.items():
+        monkeypatch.setattr(accuracy, name, few)
+    data = accuracy.make_data(24, noisy, size=33, channels=2)
+    rows = accuracy.compare(data)
+    names = {row.name.split(",")[0] for row in rows}
+    assert names == {f"`{method}`" for method in SOLVERS} | set(accuracy_page.RIVALS)
+    assert all(0 < row.rmse < 1.2 and 0 < row.ssim < 1 for row in rows)
+    text = accuracy_page.page({"A scan": {24: rows}}, {"A scan": accuracy.models(data)})
+    assert all(f"| {row.name} | {row.rmse:.3f} / {row.ssim:.3f}" in text for row in rows)
+    if noisy:
+        assert len(accuracy_page.draw(rows, data.image).axes) == 11
+
+
+def test_accuracy_is_perfect_of_the_truth_and_names_only_better_peers():
+    data = accuracy.make_data(4, False, size=33, channels=2)
+    truth_itself = accuracy.judge(data, "`sirt`", "", data.image)
+    assert (truth_itself.rmse, truth_itself.ssim) == (0, pytest.approx(1))
+    mirrored = accuracy.judge(data, "ASTRA SIRT", "", data.image[:, ::-1])
+    assert mirrored.rmse > 0.1
+    assert accuracy_page.beaten(mirrored, truth_itself)
+    assert not accuracy_page.beaten(truth_itself, mirrored)
+
+
+def test_a_uniform_disc_is_uniform_at_45_degrees_but_for_the_model_pixel():
+    scatter = {model: accuracy_models.ripple(model) for model in accuracy_models.MODELS}
+    assert scatter.pop("pixel") > 0.03
+    assert max(scatter.values()) < 0.01
 
 
 def test_fit_peers_agree_within_standard_errors():

@@ -8,39 +8,20 @@ ASTRA returns images of NaN for one bad sample without a word; methods differ in
 import numpy as np
 import pytest
 
-from ndtomo_dask.errors import BackendError
-from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.projectors import LOADERS, load_projector
-from ndtomo_dask.kernels.reconstruction import METHODS, given_options, reconstruct_block
-from tests.solver_cases import blobs, half_turn
+from ndtomo_dask.kernels.projectors import LOADERS
+from ndtomo_dask.kernels.reconstruction import METHODS
+from tests.block_cases import APART, COUPLED, OPTIONS, available, run, scan
+from tests.solver_cases import blobs
 from tests.tolerances import ROUNDING
 
 SINGLE = np.dtype("float32")
-OPTIONS = {
-    "fbp": {},
-    "sirt": {"iterations": 4},
-    "os_sirt": {"iterations": 2, "subsets": 4},
-    "sart": {"iterations": 1},
-    "cgls": {"iterations": 4},
-    "mlem": {"iterations": 4},
-    "osem": {"iterations": 2, "subsets": 4},
-    "tv": {"iterations": 6, "regularization": 0.2},
-    "vectorial_tv": {"iterations": 6, "regularization": 0.2},
-    "nuclear": {"iterations": 6, "regularization": 0.2},
-}
-APART = [name for name, method in METHODS.items() if not method.coupled]
-COUPLED = [name for name, method in METHODS.items() if method.coupled]
 UNIT = 0.05
 """Relative, for the slope of a reconstruction over the truth: measured up to 2 %."""
 
 
 @pytest.fixture(params=LOADERS)
 def backend(request):
-    try:
-        load_projector(request.param, ParallelGeometry.centered(half_turn(2), 3))
-    except BackendError as error:
-        pytest.skip(str(error))
-    return request.param
+    return available(request.param)
 
 
 @pytest.fixture(params=OPTIONS)
@@ -50,24 +31,6 @@ def method(request):
 
 def test_every_method_is_held_to_these_laws():
     assert list(OPTIONS) == list(METHODS)
-
-
-def geometry_of(width, angles=15):
-    return ParallelGeometry.centered(half_turn(angles), width)
-
-
-def scan(width=16, channels=5, angles=15, dtype="float32", image=None):
-    """Line integrals of the blobs by a matrix of strips: no backend is given its own model."""
-    A = load_projector("reference", geometry_of(width, angles), "strip")
-    return np.ascontiguousarray(A(blobs(width, channels) if image is None else image), dtype=dtype)
-
-
-def run(sinogram, backend, method, **more):
-    options = given_options(method, OPTIONS[method] | more)
-    geometry = geometry_of(sinogram.shape[1], sinogram.shape[0])
-    return reconstruct_block(
-        sinogram, geometry=geometry, method=method, options=options, backend=backend
-    )
 
 
 @pytest.mark.parametrize("method", APART, indirect=True)
