@@ -31,6 +31,7 @@ GROUPS = {
     ),
     "Components": ("find_components", "map_components"),
     "Peaks": ("find_peaks", "windows_of", "fit_peaks"),
+    "Crystals": ("lattice_parameter", "strain", "crystallite_size", "williamson_hall"),
     "Known spectra": ("fit_references", "phase_fractions"),
     "Look": ("image", "spectrum"),
     "Run": ("connect",),

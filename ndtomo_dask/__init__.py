@@ -17,6 +17,7 @@ from ndtomo_dask.correct import (
     normalize_projections,
     remove_air,
 )
+from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io import convert, export, open_scan, save, verify
@@ -33,6 +34,7 @@ __all__ = [
     "compress_channels",
     "connect",
     "convert",
+    "crystallite_size",
     "derive_axes",
     "expand_channels",
     "export",
@@ -49,6 +51,7 @@ __all__ = [
     "fit_references",
     "flat_field",
     "image",
+    "lattice_parameter",
     "map_components",
     "normalize_monitor",
     "normalize_projections",
@@ -61,6 +64,8 @@ __all__ = [
     "set_rotation_center",
     "simulate_scan",
     "spectrum",
+    "strain",
     "verify",
+    "williamson_hall",
     "windows_of",
 ]

@@ -139,6 +139,26 @@ PEAK_ERRORS = tuple(
     for peak in (PEAK_AREA, PEAK_POSITION, PEAK_FWHM, PEAK_FRACTION)
 )
 
+PEAK_STRAIN = Variable("peak_strain", _PEAK_MAP, "1", "lattice strain of a peak", additive=False)
+PEAK_CRYSTALLITE_SIZE = Variable(
+    "peak_crystallite_size", _PEAK_MAP, "angstrom", "size from the width of a peak", additive=False
+)
+LATTICE_PARAMETER = Variable(
+    "lattice_parameter", (Y, X, "lattice"), "angstrom", "edge of the unit cell", additive=False
+)
+CRYSTALLITE_SIZE = Variable(
+    "crystallite_size", (Y, X), "angstrom", "size from the widths of all peaks", additive=False
+)
+MICROSTRAIN = Variable(
+    "microstrain", (Y, X), "1", "spread of the lattice strain inside a pixel", additive=False
+)
+CRYSTAL_ERRORS = tuple(
+    Variable(f"{one.name}_error", one.dims, one.units, f"standard error: {one.long_name}",
+             additive=False)
+    for one in (PEAK_STRAIN, PEAK_CRYSTALLITE_SIZE, LATTICE_PARAMETER, CRYSTALLITE_SIZE,
+                MICROSTRAIN)
+)  # fmt: skip
+
 _REFERENCE_MAP = (Y, X, "reference")
 REFERENCE_PATTERN = Variable("reference_pattern", ("reference", CHANNEL), "1", "known spectrum")
 REFERENCE_AMOUNT = Variable(
@@ -162,7 +182,7 @@ REFERENCE_FRACTION_ERROR = Variable(
 
 VARIABLES = {
     value.name: value
-    for value in (*tuple(vars().values()), *PEAK_ERRORS)
+    for value in (*tuple(vars().values()), *PEAK_ERRORS, *CRYSTAL_ERRORS)
     if isinstance(value, Variable)
 }
 
