@@ -110,6 +110,18 @@ HEAD = (
 )  # fmt: skip
 
 
+def print_table(
+    sizes: Sequence[tuple[int, int]], channels: int, *, strain: float = 0.0, repeat: int = 3
+) -> None:
+    """Print a row for each size of the image and number of angles."""
+    print(f"{channels} channels, {thread_count()} threads, median of {repeat}\n")
+    print("| " + " | ".join(HEAD) + " |")
+    print("| --- " * len(HEAD) + "|")
+    for size, angles in sizes:
+        row = measure(size, angles, channels, strain=strain, repeat=repeat)
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="*", default=["128x90", "256x180"], metavar="SIZExANGLES")
@@ -117,13 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--strain", type=float, default=0.0, help="shift of the peaks, as a share")
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args(arguments)
-    print(f"{given.channels} channels, {thread_count()} threads, median of {given.repeat}\n")
-    print("| " + " | ".join(HEAD) + " |")
-    print("| --- " * len(HEAD) + "|")
-    for size in given.sizes:
-        width, angles = map(int, size.split("x"))
-        row = measure(width, angles, given.channels, strain=given.strain, repeat=given.repeat)
-        print("| " + " | ".join(row) + " |", flush=True)
+    sizes = [(int(size), int(angles)) for size, angles in (one.split("x") for one in given.sizes)]
+    print_table(sizes, given.channels, strain=given.strain, repeat=given.repeat)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import other_programs, truth
+from benchmarks import compressed, other_programs, truth
 from benchmarks.contest import (
     CORES,
     OURS,
@@ -34,6 +34,8 @@ CHANNELS = 256
 METHODS = {"fbp": 1, "sirt": 10, "cgls": 10}
 """Each method, and its iterations in the contest."""
 COUNTS = (16, 64, 256, 1024, 4096)
+MIXED = 2000
+"""Channels of the scan that is reconstructed as a few."""
 
 
 def contest(
@@ -136,22 +138,27 @@ def cost_of_channels(
 
 
 def print_all(repeat: int) -> None:
-    """Print a table for each method, size and number of threads."""
-    for method, iterations in METHODS.items():
-        piece = "channel" if iterations == 1 else "channel and iteration"
+    """Print a table for each method, size and number of cores; what channels cost; and mixing."""
+    for method in METHODS:
         for size, angles in SIZES:
             for threads in dict.fromkeys([1, CORES]):
-                slow = max(2, 8 * 128 // size) if method == "fbp" else 2
-                channels = CHANNELS if method == "fbp" else CHANNELS // 4
-                results = contest(
-                    method, size, angles, channels, threads=threads, repeat=repeat, slow=slow
-                )
-                title = (
-                    f"{method.upper()}, {size} × {size}, {angles} angles, {channels} channels, "
-                    f"{threads_of(threads)}"
-                )
-                error = "relative RMSE in the circle"
-                print(table(title, results, piece=piece, error=error), "\n", flush=True)
-    told = cost_of_channels(128, 90, COUNTS, repeat=repeat)
-    print("FBP, 128 × 128, 90 angles, 1 thread, by the channels of a block")
-    print("\n".join(f"  {count:>5} channels {1e3 * each:>10.4f} ms each" for count, each in told))
+                print_contest(method, size, angles, threads=threads, repeat=repeat)
+    for size, angles in SIZES[:2]:
+        told = cost_of_channels(size, angles, COUNTS[: 5 if size == 128 else 4], repeat=repeat)
+        print(f"FBP, {size} × {size}, {angles} angles, 1 thread, by the channels of a block")
+        for count, each in told:
+            print(f"  {count:>5} channels {1e3 * each:>10.4f} ms each", flush=True)
+    print("\nspectral_rank='auto' on a noisy scan of five phases and a sixth in twelve pixels")
+    compressed.print_table(SIZES[:2], MIXED, repeat=repeat)
+    compressed.print_table(SIZES[2:], MIXED // 2, repeat=1)
+
+
+def print_contest(method: str, size: int, angles: int, *, threads: int, repeat: int) -> None:
+    """Print one table; slow programs do few channels."""
+    iterative = METHODS[method] > 1
+    slow, channels = (2, CHANNELS // 4) if iterative else (max(2, 8 * 128 // size), CHANNELS)
+    results = contest(method, size, angles, channels, threads=threads, repeat=repeat, slow=slow)
+    where = f"{size} × {size}, {angles} angles, {channels} channels, {threads_of(threads)}"
+    piece = "channel and iteration" if iterative else "channel"
+    error = "relative RMSE in the circle"
+    print(table(f"{method.upper()}, {where}", results, piece=piece, error=error), "\n", flush=True)
