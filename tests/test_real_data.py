@@ -5,6 +5,7 @@ authors of the gel phantom made of denser fan-beam scans, and scikit-image's of 
 """
 
 import os
+import re
 from pathlib import Path
 
 import h5py
@@ -101,6 +102,21 @@ def test_the_axis_of_the_catalyst_is_found_though_its_stage_drifts(catalyst):
     assert abs(pairs - 45.4) <= CENTER_REAL
     assert abs(float(whole.rotation_center) - pairs) <= DRIFT
     assert float(whole.rotation_center_error) > 0.2  # it does not claim more than it knows
+
+
+def misfit(ds):
+    """How far the sinogram is from that of its FBP, relative."""
+    again = nd.project(nd.reconstruct(ds))
+    return relative_error(again.projected_sinogram, again.sinogram)
+
+
+def test_aligned_projections_of_the_catalyst_agree_better(catalyst):
+    """The stage drifts by up to two steps; measured 12.1 % before and 10.0 % after."""
+    ds = catalyst.load()
+    plain = ds.pipe(nd.set_rotation_center, nd.find_rotation_center(ds))
+    moved = ds.pipe(nd.align_projections, nd.find_projection_shifts(ds))
+    aligned = moved.pipe(nd.set_rotation_center, nd.find_rotation_center(moved))
+    assert misfit(aligned) < 0.9 * misfit(plain) < 0.15
 
 
 def test_every_height_shows_one_grain_in_a_capillary(catalyst, tmp_path):
@@ -316,6 +332,14 @@ def test_factors_of_the_iron_map_are_two_states_of_iron_and_a_flat_offset(iron):
     iron_two, iron_three = sorted(peaks[contrast > 1.5])
     assert iron_two == pytest.approx(708.0, abs=0.5)
     assert iron_three == pytest.approx(709.67, abs=0.5)
+
+
+def test_the_page_shows_the_recipes_that_were_run():
+    page = (EXAMPLES.parent / "explanation" / "real-data.md").read_text()
+    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    names = re.findall(r"examples/(\w+\.yaml)", page)
+    assert len(names) == 3
+    assert shown == [yaml.safe_load((EXAMPLES / name).read_text()) for name in names]
 
 
 def keep_report(store):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ndtomo_dask.kernels.projectors import LOADERS
+from ndtomo_dask.kernels import solvers
+from ndtomo_dask.kernels.projectors import LOADERS, load_projector
 from tests.block_cases import OPTIONS, available, geometry_of, run, scan
 from tests.laws import relative_error
 from tests.solver_cases import blobs
@@ -89,3 +90,13 @@ def test_a_resumed_run_is_an_uninterrupted_one(backend, method):
     whole = run(sinogram, backend, method, iterations=5)
     assert relative_error(resumed, whole) <= SINGLE
     assert relative_error(first, whole) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "steps", "bound"), [("SIRT", 30, 1e-4), ("CGLS", 5, 1e-3)])
+def test_with_the_rays_of_astra_our_steps_are_those_of_astra(name, steps, bound):
+    """Its sums are in float32, and conjugate directions amplify rounding tenfold a step."""
+    A = load_projector(available("astra"), geometry_of(33, 40), "joseph")
+    sinogram = scan(33, 2, 40)
+    ours = getattr(solvers, name.lower())(A, sinogram, iterations=steps)
+    assert relative_error(ours, A.run(name, sinogram, iterations=steps)) <= bound
+    assert relative_error(ours, A.run(name, sinogram, iterations=steps + 1)) > 2 * bound
