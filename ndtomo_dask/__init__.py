@@ -1,5 +1,6 @@
 """Distributed, out-of-core hyperspectral tomography: from scans to labelled chemistry."""
 
+from ndtomo_dask.additive import maps_from_volume, sinogram_from_maps
 from ndtomo_dask.align import (
     align_projections,
     find_projection_shifts,
@@ -21,6 +22,7 @@ from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, wil
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io import convert, export, open_scan, save, verify
+from ndtomo_dask.moments import peak_moments, position_from_moments
 from ndtomo_dask.peak_table import find_peaks, windows_of
 from ndtomo_dask.project import project
 from ndtomo_dask.query import image, spectrum
@@ -53,16 +55,20 @@ __all__ = [
     "image",
     "lattice_parameter",
     "map_components",
+    "maps_from_volume",
     "normalize_monitor",
     "normalize_projections",
     "open_scan",
+    "peak_moments",
     "phase_fractions",
+    "position_from_moments",
     "project",
     "reconstruct",
     "remove_air",
     "save",
     "set_rotation_center",
     "simulate_scan",
+    "sinogram_from_maps",
     "spectrum",
     "strain",
     "verify",

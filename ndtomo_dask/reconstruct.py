@@ -45,6 +45,7 @@ from ndtomo_dask.schema import (
     Variable,
     floating,
     label,
+    refuse_non_additive,
     require,
     step_of,
     valid_mask,
@@ -184,6 +185,7 @@ def reconstruct(
     if mixes:
         check_linear(method, given)
     sinogram = require(ds, SINOGRAM, verb="reconstruct", whole=_whole(method, mixes=mixes))
+    refuse_non_additive(sinogram, verb="reconstruct")
     geometry = geometry_of(ds, verb="reconstruct", region=region, pixel_size=pixel_size)
     _check_grid(ds, geometry)
     if mixes:

@@ -159,6 +159,16 @@ CRYSTAL_ERRORS = tuple(
                 MICROSTRAIN)
 )  # fmt: skip
 
+MOMENT_AREA = Variable("moment_area", _PEAK_MAP, "count/mm", "sum over the peak")
+MOMENT_FIRST = Variable("moment_first", _PEAK_MAP, "count/mm", "sum of intensity × distance")
+MOMENT_SECOND = Variable("moment_second", _PEAK_MAP, "count/mm", "sum of intensity × distance²")
+MOMENT_POSITION = Variable(
+    "moment_position", _PEAK_MAP, "1", "center of mass of the peak", additive=False
+)
+MOMENT_WIDTH = Variable(
+    "moment_width", _PEAK_MAP, "1", "standard deviation of the peak", additive=False
+)
+
 _REFERENCE_MAP = (Y, X, "reference")
 REFERENCE_PATTERN = Variable("reference_pattern", ("reference", CHANNEL), "1", "known spectrum")
 REFERENCE_AMOUNT = Variable(
@@ -237,6 +247,17 @@ def anywhere(variable: Variable) -> Variable:
     return replace(variable, dims=variable.dims[-1:])
 
 
+def refuse_non_additive(array: xr.DataArray, *, verb: str) -> None:
+    """Raise `SchemaError` if a variable does not add along a ray, by its attributes or its name."""
+    known = VARIABLES.get(str(array.name))
+    if not array.attrs.get("additive", known is None or known.additive):
+        raise SchemaError(
+            f"{verb} was given {array.name!r} ({array.attrs.get('long_name', 'no amount')}), which "
+            f"does not add along a ray, so that no image of it follows. Reconstruct areas, amounts "
+            f"or moments: peak_moments(ds, variable='sinogram', ...)."
+        )
+
+
 def _refuse_empty(array: xr.DataArray, verb: str) -> None:
     for dim, size in array.sizes.items():
         if size == 0:
@@ -268,6 +289,7 @@ def label(
     labelled = {}
     for variable, array in arrays.items():
         attrs = {"units": variable.units, "long_name": variable.long_name} | array.attrs
+        attrs |= {} if variable.additive else {"additive": 0}
         labelled[variable.name] = array.drop_attrs(deep=False).assign_attrs(attrs)
     return record(ds.assign(labelled), step, **options)
 
