@@ -16,6 +16,7 @@ from ndtomo_dask.apply import (
 )
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
+from ndtomo_dask.held import held
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import (
@@ -146,9 +147,8 @@ def _nonnegative(
         dtype=floating(array.dtype),
         vectors=basis.vectors,
     )
-    (scores,) = compute_arrays([projected], "compress the spectra")
-    rows = scores.values.reshape(-1, rank["rank"])
-    found = nmf.nmf_from_projection(rows, basis, components, **options)
+    with held(projected, "compress the spectra") as scores:
+        found = nmf.nmf_from_sums(scores, basis, components, **options)
     return xr.Dataset(
         {
             "component_spectrum": (("component", "channel"), found.spectra),

@@ -11,7 +11,7 @@ Negative data are kept: least squares is well defined for them, and clipping noi
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from ndtomo_dask.kernels.factors import (
     slabs,
 )
 from ndtomo_dask.kernels.nonnegative import nonnegative_rows
+from ndtomo_dask.kernels.reductions import Reduce, reduce_array, reduce_strands
 
 Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
@@ -57,6 +58,8 @@ class SignedEnergy(NamedTuple):
 
     positive: Float64
     negative: Float64
+    count: int  # type: ignore[assignment]  # hides tuple.count
+    """Spectra summed."""
 
 
 class NmfSums(NamedTuple):
@@ -119,17 +122,22 @@ def energy_partial(projection: Float) -> SignedEnergy:
 
     With `energy_combine` and `nmf_start` as combine and finalize.
     """
-    energy = np.zeros((2, projection.shape[1]))
-    for rows in slabs(projection):
+
+    def energy(rows: Float) -> SignedEnergy:
         slab = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
-        energy[0] += np.square(np.maximum(slab, 0)).sum(axis=0)
-        energy[1] += np.square(np.minimum(slab, 0)).sum(axis=0)
-    return SignedEnergy(energy[0], energy[1])
+        positive = np.square(np.maximum(slab, 0)).sum(axis=0)
+        return SignedEnergy(positive, np.square(np.minimum(slab, 0)).sum(axis=0), len(slab))
+
+    return reduce_strands(energy, energy_combine, projection)
 
 
 def energy_combine(first: SignedEnergy, second: SignedEnergy) -> SignedEnergy:
     """Merge the sums of two blocks."""
-    return SignedEnergy(first.positive + second.positive, first.negative + second.negative)
+    return SignedEnergy(
+        first.positive + second.positive,
+        first.negative + second.negative,
+        first.count + second.count,
+    )
 
 
 def nmf_start(energy: SignedEnergy, vectors: Float64, components: int) -> Float64:
@@ -158,11 +166,19 @@ def nmf_partial(projection: Float, vectors: Float64, spectra: Float64) -> NmfSum
 
     (pixel, r), (channel, r), (component, channel) -> sums; W itself is never kept.
     """
-    components, rank = spectra.shape[0], vectors.shape[1]
     compressed, overlap = spectra @ vectors, spectra @ spectra.T
+
+    def sums(rows: Float) -> NmfSums:
+        return _fitted_sums(rows, compressed, overlap)
+
+    return reduce_strands(sums, nmf_combine, projection)
+
+
+def _fitted_sums(strand: Float, compressed: Float64, overlap: Float64) -> NmfSums:
+    components, rank = compressed.shape
     count, weight = 0, np.zeros(components)
     gram, cross = np.zeros((components, components)), np.zeros((components, rank))
-    for rows in slabs(projection):
+    for rows in slabs(strand):
         slab = rows.astype(np.float64)
         slab = slab[np.isfinite(slab).all(axis=1)]
         weights = nonnegative_rows(slab @ compressed.T, overlap)
@@ -170,7 +186,7 @@ def nmf_partial(projection: Float, vectors: Float64, spectra: Float64) -> NmfSum
         weight += weights.sum(axis=0)
         gram += weights.T @ weights
         cross += weights.T @ slab
-    return NmfSums(count, projection.shape[0] - count, weight, gram, cross)
+    return NmfSums(count, strand.shape[0] - count, weight, gram, cross)
 
 
 def nmf_combine(first: NmfSums, second: NmfSums) -> NmfSums:
@@ -234,7 +250,17 @@ def nmf_finalize(
 
 
 def nmf_from_projection(
-    projection: Float,
+    projection: Float, basis: NmfBasis, components: int, **options: Any
+) -> NonnegativeFactors:
+    """Factorize compressed spectra held in one array, Y = X V, (pixel, r).
+
+    As `nmf_from_sums`, which has the ``options``.
+    """
+    return nmf_from_sums(reduce_array(projection), basis, components, **options)
+
+
+def nmf_from_sums(
+    reduce: Reduce,
     basis: NmfBasis,
     components: int,
     *,
@@ -242,7 +268,7 @@ def nmf_from_projection(
     iterations: int = 300,
     tolerance: float = 1e-6,
 ) -> NonnegativeFactors:
-    """Factorize compressed spectra held in one array, Y = X V, (pixel, r).
+    """Factorize compressed spectra Y = X V, (pixel, r), given a reduction over them.
 
     The weights of the result are ``component_weights(X, spectra, nonnegative=True)``. The
     iterations begin at the spectra of pure pixels (``"pure"``), which settles what the misfit
@@ -259,14 +285,16 @@ def nmf_from_projection(
             "of the basis. Make it with nmf_basis(moments, shift, components)."
         )
     check_choice("start", start, STARTS)
+    energy = reduce(energy_partial, energy_combine)
     if start == "pure":
-        corners = pure_spectra(projection, basis.vectors, components)
+        corners = pure_spectra(reduce, basis.vectors, components, energy.count)
         begin = np.maximum(corners, START_FLOOR * corners.max(axis=1, keepdims=True).clip(min=0))
     else:
-        begin = nmf_start(energy_partial(projection), basis.vectors, components)
+        begin = nmf_start(energy, basis.vectors, components)
 
     def sums_of(spectra: Float64) -> NmfSums:
-        return nmf_partial(projection, basis.vectors, spectra)
+        sums = reduce(nmf_partial, nmf_combine, vectors=basis.vectors, spectra=spectra)
+        return cast(NmfSums, sums)
 
     return nmf_finalize(sums_of, begin, basis, iterations=iterations, tolerance=tolerance)
 

@@ -1,0 +1,217 @@
+"""Rows that many passes read: made once, and kept where they were made.
+
+The blocks of a small result (a few numbers per pixel) are gathered in groups, which are the tasks
+of all later passes. Groups depend on bytes only, and sums over them keep their order: a reduction
+has the same bits whether the rows are held here, on workers, or in files.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask._task_spec import List, Task, TaskRef
+from dask.array.core import slices_from_chunks
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from ndtomo_dask.apply import is_lazy, reduce_kernel
+from ndtomo_dask.kernels.reductions import merge_in_order
+from ndtomo_dask.kernels.threads import one_blas_thread
+
+HERE = 64 * 10**6
+"""Bytes up to which rows are held in this process, however many workers there are."""
+LEAST_GROUP, GROUPS = 4 * 10**6, 512
+"""Bytes of a group at least; and how many groups there are at most, about, beyond that."""
+BATCH = 64
+"""Groups that are made at a time: the scheduler knows of no more blocks than theirs."""
+
+Place = tuple[slice, ...]
+
+
+class Piece(NamedTuple):
+    """Rows of one block, or the file that has them, and where the block lies in the array."""
+
+    rows: np.ndarray | Path
+    place: Place
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done to each piece; travels to the workers."""
+
+    partial: Callable[..., Any]
+    options: dict[str, Any]
+    told: bool
+    """Whether it is told where the piece lies."""
+
+    def __call__(self, piece: Piece) -> Any:
+        rows = np.load(piece.rows) if isinstance(piece.rows, Path) else piece.rows
+        where = (piece.place,) if self.told else ()
+        return self.partial(rows, *where, **self.options)
+
+
+class Held:
+    """Groups of rows, (row, column), that can be reduced again and again."""
+
+    def __init__(self, groups: xr.DataArray) -> None:
+        self._groups = groups
+
+    def __call__(
+        self, partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
+    ) -> Any:
+        """Reduce all rows: ``partial(rows, **options)`` per block, combined in a fixed order."""
+        return self._reduce(_Work(partial, options, told=False), combine)
+
+    def by_place(
+        self, partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
+    ) -> Any:
+        """Reduce all rows; ``partial(rows, place, **options)`` is told where the block lies."""
+        return self._reduce(_Work(partial, options, told=True), combine)
+
+    def _reduce(self, work: _Work, combine: Callable[[Any, Any], Any]) -> Any:
+        if is_lazy(self._groups):
+            return reduce_kernel(
+                self._groups, _of_group, combine, description="iterate", work=work, merge=combine
+            )
+        with one_blas_thread():
+            parts = [
+                _of_pieces_in(pieces, work=work, merge=combine) for pieces in self._groups.values
+            ]
+        return merge_in_order(parts, combine)
+
+
+def _of_group(box: np.ndarray, **options: Any) -> Any:
+    return _of_pieces_in(box.item(), **options)
+
+
+def _of_pieces_in(pieces: Sequence[Piece], *, work: _Work, merge: Callable[[Any, Any], Any]) -> Any:
+    return merge_in_order([work(piece) for piece in pieces], merge)
+
+
+@contextmanager
+def held(array: xr.DataArray, description: str) -> Iterator[Held]:
+    """Compute an array whose last dimension is short, and hold its rows inside a ``with`` block.
+
+    Up to `HERE` they are in this process. Beyond that they stay on the workers, which spill to
+    their scratch folders; without workers they are files in Dask's ``temporary-directory``.
+    """
+    if not is_lazy(array):
+        rows = np.asarray(array).reshape(-1, array.shape[-1])
+        where = tuple(slice(0, size) for size in array.shape)
+        yield Held(_in_memory([[Piece(rows, where)]]))
+        return
+    with ExitStack() as undo:
+        here = array.nbytes <= HERE
+        folder = None
+        if not (here or _has_workers()):
+            root = dask.config.get("temporary-directory", None)
+            folder = Path(undo.enter_context(tempfile.TemporaryDirectory(dir=root)))
+        groups = _grouped(array.data, folder)
+        yield Held(_fetched(groups, description) if here else _kept(groups, description))
+
+
+def _has_workers() -> bool:
+    # The scheduler of a client is one of its methods; Dask's own are functions.
+    return hasattr(dask.base.get_scheduler(), "__self__")
+
+
+def _in_memory(groups: Sequence[Sequence[Piece]]) -> xr.DataArray:
+    boxes = np.empty(len(groups), dtype=object)
+    for number, pieces in enumerate(groups):
+        boxes[number] = pieces
+    return xr.DataArray(boxes, dims="group")
+
+
+def _fetched(groups: da.Array, description: str) -> xr.DataArray:
+    lists = reduce_kernel(
+        xr.DataArray(groups, dims="group"), _listed, _joined, description=description
+    )
+    return _in_memory(lists)
+
+
+def _listed(box: np.ndarray) -> list[Sequence[Piece]]:
+    return [box.item()]
+
+
+def _joined(first: list[Any], second: list[Any]) -> list[Any]:
+    return first + second
+
+
+def _kept(groups: da.Array, description: str) -> xr.DataArray:
+    """Let the workers hold the groups, a few at a time: each batch is waited for."""
+    batches = []
+    for first in range(0, groups.numblocks[0], BATCH):
+        batch = groups[first : first + BATCH].persist()
+        counted = xr.DataArray(batch, dims="group")
+        reduce_kernel(counted, _count, _sum, description=description)
+        batches.append(batch)
+    return xr.DataArray(da.concatenate(batches), dims="group")
+
+
+def _count(box: np.ndarray) -> int:
+    return len(box.item())
+
+
+def _sum(first: int, second: int) -> int:
+    return first + second
+
+
+def _grouped(data: da.Array, folder: Path | None) -> da.Array:
+    """Gather consecutive blocks into one task each, of about as many bytes."""
+    places = slices_from_chunks(data.chunks)
+    keys = [(data.name, *place) for place in np.ndindex(data.numblocks)]
+    size = max(LEAST_GROUP, data.nbytes // GROUPS)
+    cuts = _cuts([_bytes(place) * data.dtype.itemsize for place in places], size)
+    name = f"gather-{uuid4().hex}"
+    tasks = {}
+    for number, (first, last) in enumerate(pairwise(cuts)):
+        key = (name, number)
+        blocks = List(*(TaskRef(part) for part in keys[first:last]))
+        file = None if folder is None else folder / str(number)
+        tasks[key] = Task(key, _gather, blocks, places[first:last], file)
+    layers = {**data.dask.layers, name: MaterializedLayer(tasks)}
+    dependencies = {**data.dask.dependencies, name: {data.name}}
+    graph = HighLevelGraph(layers, dependencies)
+    return da.Array(graph, name, ((1,) * len(tasks),), meta=np.empty(0, dtype=object))
+
+
+def _bytes(place: Place) -> int:
+    return int(np.prod([part.stop - part.start for part in place]))
+
+
+def _cuts(sizes: Sequence[int], enough: int) -> list[int]:
+    """Places where a group ends, once it is large enough.
+
+    >>> _cuts([5, 5, 5, 5, 5], 10)
+    [0, 2, 4, 5]
+    """
+    cuts, total = [0], 0
+    for number, size in enumerate(sizes, 1):
+        total += size
+        if total >= enough:
+            cuts.append(number)
+            total = 0
+    return cuts if cuts[-1] == len(sizes) else [*cuts, len(sizes)]
+
+
+def _gather(blocks: Sequence[np.ndarray], places: Sequence[Place], file: Path | None) -> np.ndarray:
+    pieces = []
+    for number, (block, place) in enumerate(zip(blocks, places, strict=True)):
+        rows = np.asarray(block).reshape(-1, block.shape[-1])
+        if file is None:
+            pieces.append(Piece(rows, place))
+        else:
+            path = file.with_name(f"{file.name}-{number}.npy")
+            np.save(path, rows)
+            pieces.append(Piece(path, place))
+    box = np.empty(1, dtype=object)
+    box[0] = pieces
+    return box

@@ -1,0 +1,86 @@
+"""Rows that are held have the same sums wherever they are, bit by bit."""
+
+import time
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+import ndtomo_dask.held as module
+from ndtomo_dask import find_components
+from ndtomo_dask.held import held
+
+PATIENCE = 60
+
+
+def total(rows, weight=1.0):
+    return rows.sum(axis=0, dtype=np.float64) * weight
+
+
+def add(first, second):
+    return first + second
+
+
+def places(rows, place):
+    return [(len(rows), tuple(part.start for part in place))]
+
+
+@pytest.fixture
+def array(rng):
+    return xr.DataArray(rng.normal(size=(37, 20, 5)).astype("float32"), dims=("y", "x", "rank"))
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """A few blocks per group, as in large data."""
+    monkeypatch.setattr(module, "LEAST_GROUP", 2000)
+
+
+def held_sums(array):
+    with held(array, "test") as rows:
+        return rows(total, add, weight=3.0), rows.by_place(places, add)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_sums_are_the_same_bits_here_in_files_and_on_workers(array, monkeypatch, tmp_path, request):
+    lazy = array.chunk(y=5, x=9)
+    expected, where = held_sums(lazy)
+    np.testing.assert_allclose(expected, 3 * array.sum(("y", "x"), dtype=float), rtol=1e-12)
+    assert sum(size for size, _ in where) == 37 * 20
+    assert where[1] == (5 * 9, (0, 9, 0))
+    monkeypatch.setattr(module, "HERE", 0)
+    with dask.config.set({"temporary-directory": str(tmp_path)}):
+        in_files = held_sums(lazy)
+    assert not list(tmp_path.iterdir())
+    request.getfixturevalue("client")
+    on_workers = held_sums(lazy)
+    for got, got_where in (in_files, on_workers):
+        np.testing.assert_array_equal(got, expected)
+        assert got_where == where
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_factors_are_the_same_bits_here_and_on_workers(rng, monkeypatch, client):
+    data = rng.random((30, 20, 3)) @ rng.random((3, 40))
+    ds = xr.Dataset({"volume": (("y", "x", "channel"), data.astype("float32"))}).chunk(y=4)
+    expected = find_components(ds, components=3, iterations=20)
+    monkeypatch.setattr(module, "HERE", 0)
+    found = find_components(ds, components=3, iterations=20)
+    for name in expected.data_vars:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_what_workers_held_is_let_go(array, monkeypatch, client):
+    monkeypatch.setattr(module, "HERE", 0)
+    held_sums(array.chunk(y=5))
+    deadline = time.monotonic() + PATIENCE
+    while any(client.has_what().values()):
+        assert time.monotonic() < deadline, "the workers still hold something"
+        time.sleep(0.05)
+
+
+def test_an_array_in_memory_is_one_piece(array):
+    got, where = held_sums(array)
+    np.testing.assert_array_equal(got, total(array.values.reshape(-1, 5), 3.0))
+    assert where == [(740, (0, 0, 0))]
