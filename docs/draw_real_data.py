@@ -92,10 +92,16 @@ def _densities(axes: Axes, volume: np.ndarray, inside: np.ndarray) -> None:
     for text, where in told.items():
         middle = float(np.median(volume[where & inside]))
         axes.axvline(middle, color=RED, lw=0.9, ls="--")
+        side, offset = ("left", 0.15) if text == "air" else ("right", -0.15)
         axes.text(
-            middle + (0.15 if text == "air" else -0.15), 2.2e5, f"{text}\n{middle:.2f}", color=RED, fontsize=8, va="top",
-            ha="right" if text != "air" else "left",
-        )  # fmt: skip
+            middle + offset,
+            2.2e5,
+            f"{text}\n{middle:.2f}",
+            color=RED,
+            fontsize=8,
+            va="top",
+            ha=side,
+        )
     axes.set_ylim(10, 3e5)
     axes.set_box_aspect(1)
     axes.set_title("densities of the slice", fontsize=9, color=INK)
