@@ -15,7 +15,9 @@ from ndtomo_dask.schema import COORDINATES, VARIABLES
 REFERENCE = Path(__file__).parent / "reference"
 
 GROUPS = {
-    "Open, save, export": ("open_scan", "save", "verify", "convert", "export", "derive_axes"),
+    "Open, save, export": (
+        "open_scan", "save", "verify", "convert", "export", "export_patterns", "derive_axes",
+    ),
     "Simulate": ("simulate_scan",),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",

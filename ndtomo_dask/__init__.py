@@ -21,7 +21,7 @@ from ndtomo_dask.correct import (
 from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.fit import fit_peaks
-from ndtomo_dask.io import convert, export, open_scan, save, verify
+from ndtomo_dask.io import convert, export, export_patterns, open_scan, save, verify
 from ndtomo_dask.moments import peak_moments, position_from_moments
 from ndtomo_dask.peak_table import find_peaks, windows_of
 from ndtomo_dask.project import project
@@ -40,6 +40,7 @@ __all__ = [
     "derive_axes",
     "expand_channels",
     "export",
+    "export_patterns",
     "find_air",
     "find_components",
     "find_iterations",

@@ -16,7 +16,7 @@ from ndtomo_dask import plan, runtime
 from ndtomo_dask.demo import run_demo
 from ndtomo_dask.errors import NdtomoError, OptionError, Stopped
 from ndtomo_dask.follow import Following
-from ndtomo_dask.io import convert, export, open_scan, save
+from ndtomo_dask.io import convert, export, export_patterns, open_scan, save
 from ndtomo_dask.io.blocks import Share
 from ndtomo_dask.io.verify import verify_store
 from ndtomo_dask.planner import least_memory, plan_recipe
@@ -245,16 +245,27 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _add_export(commands: "Commands") -> None:
-    parser = commands.add_parser("export", help="write for other programs: .h5, .nxs, .xy, .png")
+    parser = commands.add_parser(
+        "export", help="write for other programs: .h5, .nxs, .xy, .xye, .png"
+    )
     _add_input(parser)
     parser.add_argument("output", type=Path, help="file to write; its suffix is the format")
     parser.add_argument("--variable", help="what to write (default: the volume, or what there is)")
+    parser.add_argument(
+        "--each-pixel", action="store_true", help="the output is a folder, with an .xye per pixel"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the output")
     parser.set_defaults(command=_export)
 
 
 def _export(options: argparse.Namespace) -> None:
-    export(_open(options), options.output, variable=options.variable, overwrite=options.overwrite)
+    given = {"variable": options.variable, "overwrite": options.overwrite}
+    if not options.each_pixel:
+        export(_open(options), options.output, **given)
+        return
+    scan = _open(options, layout="spectra")
+    with runtime.progress():
+        export_patterns(scan, options.output, **given | {"variable": options.variable or "volume"})
 
 
 def _add_settings(commands: "Commands") -> None:
@@ -295,8 +306,8 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(options: argparse.Namespace) -> xr.Dataset:
-    named: dict[str, Any] = dict(_datasets(options.dataset))
+def _open(options: argparse.Namespace, *, layout: str | None = None) -> xr.Dataset:
+    named: dict[str, Any] = {"layout": layout, **_datasets(options.dataset)}
     return open_scan(options.input, **named)
 
 

@@ -1,4 +1,4 @@
-"""Files for other programs: nDTomo's HDF5, NeXus, two-column text, and pictures."""
+"""Files for other programs: nDTomo's HDF5, NeXus, columns of text, and pictures."""
 
 import errno
 import os
@@ -12,21 +12,24 @@ import xarray as xr
 
 from ndtomo_dask.errors import BackendError, SchemaError, StoreError, check_choice, nearest
 from ndtomo_dask.io.write_hdf5 import write_ndtomo, write_nexus
+from ndtomo_dask.io.xye import write_xye
 from ndtomo_dask.schema import CHANNEL, SPECTRAL_AXES, X, Y
 
-Format = Literal["ndtomo", "nexus", "xy", "png"]
+Format = Literal["ndtomo", "nexus", "xy", "xye", "png"]
 SUFFIXES: dict[str, Format] = {
     ".h5": "ndtomo",
     ".hdf5": "ndtomo",
     ".nxs": "nexus",
     ".xy": "xy",
+    ".xye": "xye",
     ".png": "png",
 }
-FORMATS = ("ndtomo", "nexus", "xy", "png")
+FORMATS = ("ndtomo", "nexus", "xy", "xye", "png")
 _PREFERRED = {
     "ndtomo": ("volume", "sinogram", "image", "spectrum", "peak_area"),
     "nexus": ("volume", "sinogram", "image", "spectrum"),
     "xy": ("spectrum", "volume"),
+    "xye": ("spectrum", "volume"),
     "png": ("image",),
 }
 
@@ -55,8 +58,9 @@ def export(
     format
         "ndtomo" (``.h5``, ``.hdf5``: float32 arrays in nDTomo's order and under its names),
         "nexus" (``.nxs``: NXdata in the array's own dtype, with the monitor and what else belongs
-        to the scan), "xy" (two columns: axis and intensity,
-        averaged over everything else) or "png" (one image, rows downwards, NaN transparent).
+        to the scan), "xy" (two columns: axis and intensity, averaged over everything else), "xye"
+        (the same by 2θ and with errors; `export_patterns` writes one per pixel) or "png" (one
+        image, rows downwards, NaN transparent).
     overwrite
         Whether a file of that name is replaced.
 
@@ -168,5 +172,6 @@ _WRITERS: dict[str, Callable[[xr.Dataset, str, Path], None]] = {
     "ndtomo": write_ndtomo,
     "nexus": write_nexus,
     "xy": _write_xy,
+    "xye": write_xye,
     "png": _write_png,
 }
