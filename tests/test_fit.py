@@ -150,7 +150,7 @@ def test_counts_as_integers_are_fitted_as_float32(volume):
         ({"windows": {"a": 3.1}}, r"window 'a' is 3.1; it must be \(first, last\)"),
         ({"axis": "energy"}, r"axis 'energy', but the data have tth, q"),
         ({"shape": "gausian"}, r"shape='gausian' is not known. Did you mean 'gaussian'"),
-        ({"background": 3}, r"background=3 is not a degree"),
+        ({"background": 20}, r"background=20 is not a degree"),
         ({"bounds": {"width": (0, 1)}}, r"bounds='width' is not a parameter"),
         ({"bounds": {"fwhm": (1, 0)}}, r"must be \(lowest, highest\)"),
         ({"significance": -1}, r"significance=-1"),

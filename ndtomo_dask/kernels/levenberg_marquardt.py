@@ -1,20 +1,25 @@
-"""Bounded Levenberg-Marquardt for one spectrum: normal equations, active-set step, covariance.
+"""Bounded Levenberg-Marquardt for one spectrum: normal equations and active-set step.
 
 Damping after Nielsen (1999, "Damping parameter in Marquardt's method"). Bounds are kept by an
 active set rather than by clipping the step, which stalls at a fraction of 0 or 1. The stop is
-statistical: a fit ends when its next step would lower the sum of squares by less than 1e-4 of the
-residual variance. Nothing here knows how many peaks there are beyond four parameters each.
+statistical: a fit ends when its next step would lower the cost by less than 1e-4 of what it is per
+degree of freedom. What is minimized over are the free parameters; those of the peaks follow from
+them by a linear map.
 """
 
 import math
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from ndtomo_dask.kernels.peaks import Float64, Values, dot, subtract_peak
+from ndtomo_dask.kernels.compiled import compiled
+from ndtomo_dask.kernels.fit_work import Work
+from ndtomo_dask.kernels.likelihoods import GAUSSIAN, weigh
+from ndtomo_dask.kernels.peak_problem import Problem
+from ndtomo_dask.kernels.peak_shapes import subtract_peak
+from ndtomo_dask.kernels.peaks import Float64
+from ndtomo_dask.kernels.starts import copy, dot
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -55,112 +60,125 @@ SMALLEST_PIVOT = 1e-13
 """Share of a diagonal element that must be left for the normal matrix to count as regular."""
 
 
-class Work(NamedTuple):
-    """Arrays of one thread, overwritten from spectrum to spectrum."""
-
-    t: Float64
-    y: Float64
-    """Data scaled to a largest magnitude of 1, finite channels only."""
-    filled: Float64
-    """The same on all channels, gaps bridged by straight lines."""
-    scratch: Float64
-    columns: Float64
-    """Derivatives by every parameter, then the residual. (parameter + 1, channel)"""
-    used: Integers
-    """Rows of ``columns`` that enter: those of varied parameters, then the residual."""
-    normal: Float64
-    """Products of the used rows: JᵀJ bordered by the gradient Jᵀr. (varied + 1, varied + 1)"""
-    factor: Float64
-    order: Integers
-    free: Booleans
-    step: Float64
-    solution: Float64
-    parameters: Float64
-    trial: Float64
-    low: Float64
-    high: Float64
-    errors: Float64
-
-
-def allocate_work(channels: int, parameters: int, varied: Integers) -> Work:
-    """Allocate the arrays for spectra of ``channels`` and models of ``parameters``."""
-    used = np.append(varied, parameters)
-    m = used.size
-    line, vector = (np.zeros(channels) for _ in range(4)), (np.zeros(parameters) for _ in range(5))
-    t, y, filled, scratch = line
-    current, trial, low, high, errors = vector
-    return Work(
-        t, y, filled, scratch, np.zeros((parameters + 1, channels)), used, np.zeros((m, m)),
-        np.zeros((m, m)), np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.bool_), np.zeros(m),
-        np.zeros(m), current, trial, low, high, errors,
-    )  # fmt: skip
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def load_spectrum(row: Values, t: Float64, descending: bool, work: Work) -> tuple[int, float]:
-    """Copy the finite channels, scaled to 1 and along ascending t, to ``work``.
-
-    Returns how many there are, and the scale: the largest magnitude.
-    """
-    abscissa, y, filled = work.t, work.y, work.filled
-    n, scale, last = 0, 0.0, -1
-    for i in range(t.size):
-        value = float(row[t.size - 1 - i] if descending else row[i])
-        if not math.isfinite(value):
-            continue
-        abscissa[n] = t[i]
-        y[n] = value
-        n += 1
-        scale = max(scale, abs(value))
-        before = value if last < 0 else filled[last]
-        for k in range(last + 1, i):
-            filled[k] = value + (before - value) * (i - k) / (i - last)
-        filled[i] = value
-        last = i
-    for k in range(max(last, 0), t.size):
-        filled[k] = filled[max(last, 0)]
-    if scale > 0.0:
-        factor = 1.0 / scale
-        for k in range(n):
-            y[k] *= factor
-        for k in range(t.size):
-            filled[k] *= factor
-    return n, scale
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def evaluate(t: Float64, y: Float64, columns: Float64, parameters: Float64, terms: int) -> float:
+@compiled("contract")
+def evaluate(
+    t: Float64, y: Float64, columns: Float64, parameters: Float64, codes: Integers, first: Integers,
+    terms: int,
+) -> float:  # fmt: skip
     """Fill the residual and derivative columns at ``parameters``; return the sum of squares.
 
-    The rows of the background, the powers of t, must be in place: they never change. Rows are cut
-    to the data one by one: a cut matrix is not contiguous, its loops would not be vectorized.
+    The rows of the background must be in place: they never change. Rows are cut to the data one by
+    one: a cut matrix is not contiguous, its loops would not be vectorized.
     """
-    n = t.size
+    n, peaks = t.size, codes.size
     residual = columns[parameters.size, :n]
-    first = parameters.size - terms
+    begin = first[peaks]
     for i in range(n):
         residual[i] = y[i]
-    for k in range(first, parameters.size):
-        power, coefficient = columns[k, :n], parameters[k]
+    for k in range(begin, begin + terms):
+        row, coefficient = columns[k, :n], parameters[k]
         for i in range(n):
-            residual[i] -= coefficient * power[i]
-    for k in range(0, first, 4):
-        subtract_peak(t, parameters[k : k + 4], residual, columns[k : k + 4])
+            residual[i] -= coefficient * row[i]
+    for k in range(peaks):
+        a, b = first[k], first[k + 1]
+        subtract_peak(codes[k], t, parameters[a:b], residual, columns[a:b])
     return float(dot(residual, residual))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def build_normal(used: Integers, columns: Float64, normal: Float64, n: int) -> None:
-    """Multiply all used columns with each other: JᵀJ, and the gradient in the last row."""
-    for a in range(used.size):
-        column = columns[used[a], :n]
+@compiled()
+def expand(
+    free: Float64, offset: Float64, of_data: Booleans, inverse: float, tie: Integers,
+    tied: Integers, coefficient: Float64, least: Float64, parameters: Float64,
+) -> bool:  # fmt: skip
+    """Write all parameters that follow from the free ones; return whether they can be."""
+    for i in range(parameters.size):
+        parameters[i] = offset[i] * (inverse if of_data[i] else 1.0)
+    for j in range(tie.size - 1):
+        for e in range(tie[j], tie[j + 1]):
+            parameters[tied[e]] += coefficient[e] * free[j]
+    possible = True
+    for i in range(parameters.size):
+        possible &= parameters[i] > least[i]
+    return possible
+
+
+@compiled()
+def sweep(problem: Problem, work: Work, free: Float64, n: int, scale: float, kind: int) -> float:
+    """Evaluate the model at the free parameters; return its cost, infinite where it cannot be."""
+    parameters, columns = work.parameters, work.columns
+    if not expand(
+        free, problem.offset, problem.of_data, 1.0 / scale, problem.tie, problem.tied,
+        problem.coefficient, problem.least, parameters,
+    ):  # fmt: skip
+        return np.inf
+    t, y, terms = work.t[:n], work.y[:n], problem.background.shape[0]
+    cost = evaluate(t, y, columns, parameters, problem.codes, problem.first, terms)
+    if kind == GAUSSIAN:
+        return cost
+    residual, pull = columns[parameters.size, :n], columns[parameters.size + 1, :n]
+    return weigh(kind, y, residual, work.base[:n], scale, work.weight[:n], pull)
+
+
+@compiled("contract")
+def combine(problem: Problem, columns: Float64, n: int) -> None:
+    """Add up the derivatives of tied parameters, into rows of their own."""
+    tie, tied, coefficient, rows = problem.tie, problem.tied, problem.coefficient, problem.rows
+    for j in range(rows.size - 1):
+        if rows[j] < problem.unit.size:
+            continue
+        total = columns[rows[j], :n]
+        for i in range(n):
+            total[i] = 0.0
+        for e in range(tie[j], tie[j + 1]):
+            row, share = columns[tied[e], :n], coefficient[e]
+            for i in range(n):
+                total[i] += share * row[i]
+
+
+@compiled()
+def build_normal(rows: Integers, columns: Float64, normal: Float64, n: int) -> None:
+    """Multiply all rows with each other: JᵀJ, and the gradient in the last row."""
+    for a in range(rows.size):
+        column = columns[rows[a], :n]
         for b in range(a + 1):
-            product = dot(column, columns[used[b], :n])
+            product = dot(column, columns[rows[b], :n])
             normal[a, b] = product
             normal[b, a] = product
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled("contract")
+def build_weighted(
+    rows: Integers, columns: Float64, weight: Float64, pull: Float64, scratch: Float64,
+    normal: Float64, n: int,
+) -> None:  # fmt: skip
+    """Multiply them with weights: JᵀWJ, and Jᵀ·pull in the last row."""
+    last = rows.size - 1
+    for a in range(last):
+        column, weighted = columns[rows[a], :n], scratch[:n]
+        for i in range(n):
+            weighted[i] = weight[i] * column[i]
+        for b in range(a + 1):
+            product = dot(weighted, columns[rows[b], :n])
+            normal[a, b] = product
+            normal[b, a] = product
+        product = dot(column, pull)
+        normal[last, a] = product
+        normal[a, last] = product
+
+
+@compiled()
+def build(problem: Problem, work: Work, n: int, kind: int) -> None:
+    """Build the normal matrix of the point that was evaluated last."""
+    columns, rows, parameters = work.columns, problem.rows, work.parameters.size
+    combine(problem, columns, n)
+    if kind == GAUSSIAN:
+        build_normal(rows, columns, work.normal, n)
+    else:
+        pull = columns[parameters + 1, :n]
+        build_weighted(rows, columns, work.weight[:n], pull, work.scratch, work.normal, n)
+
+
+@compiled()
 def factorize(
     normal: Float64,
     free: Booleans,
@@ -193,7 +211,7 @@ def factorize(
     return size
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def solve_free(
     normal: Float64, free: Booleans, order: Integers, factor: Float64,
     solution: Float64, step: Float64, damping: float,
@@ -220,11 +238,10 @@ def solve_free(
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def find_step(
-    used: Integers, normal: Float64, free: Booleans, order: Integers, factor: Float64,
-    solution: Float64, step: Float64, parameters: Float64, low: Float64, high: Float64,
-    damping: float,
+    normal: Float64, free: Booleans, order: Integers, factor: Float64, solution: Float64,
+    step: Float64, current: Float64, low: Float64, high: Float64, damping: float,
 ) -> tuple[bool, float]:  # fmt: skip
     """Find the damped step within the bounds; return whether there is one, and its drop.
 
@@ -232,11 +249,11 @@ def find_step(
     Whatever would leave the box is set to its bound, and the rest is solved again. Arrays come
     one by one because counting references to the fields of `Work` costs as much as the algebra.
     """
-    count = used.size - 1
+    count = free.size - 1
     for a in range(count):
-        i, gradient = used[a], normal[count, a]
-        outward = gradient < 0.0 and parameters[i] <= low[i]
-        outward |= gradient > 0.0 and parameters[i] >= high[i]
+        gradient = normal[count, a]
+        outward = gradient < 0.0 and current[a] <= low[a]
+        outward |= gradient > 0.0 and current[a] >= high[a]
         free[a] = normal[a, a] > 1e-200 and not outward
         step[a] = 0.0
     leaving = True
@@ -245,10 +262,9 @@ def find_step(
             return False, 0.0
         leaving = False
         for a in range(count):
-            i = used[a]
-            goal = parameters[i] + step[a]
-            if free[a] and not low[i] <= goal <= high[i]:
-                step[a] = (low[i] if goal < low[i] else high[i]) - parameters[i]
+            goal = current[a] + step[a]
+            if free[a] and not low[a] <= goal <= high[a]:
+                step[a] = (low[a] if goal < low[a] else high[a]) - current[a]
                 free[a] = False
                 leaving = True
     drop = 0.0
@@ -260,51 +276,50 @@ def find_step(
     return True, drop
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def take_step(
-    used: Integers, step: Float64, parameters: Float64, low: Float64, high: Float64, trial: Float64
-) -> None:
-    """Write ``trial``: the parameters after the step, exactly within their bounds."""
-    for i in range(parameters.size):
-        trial[i] = parameters[i]
-    for a in range(used.size - 1):
-        i = used[a]
-        trial[i] = min(max(parameters[i] + step[a], low[i]), high[i])
+@compiled()
+def take_step(step: Float64, current: Float64, low: Float64, high: Float64, trial: Float64) -> None:
+    """Write ``trial``: the free parameters after the step, exactly within their bounds."""
+    for a in range(current.size - 1):
+        trial[a] = min(max(current[a] + step[a], low[a]), high[a])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def minimize(work: Work, terms: int, n: int, iterations: int) -> tuple[int, int, float]:
-    """Minimize the sum of squares from ``work.parameters``, in place.
+@compiled()
+def minimize(
+    problem: Problem, work: Work, n: int, scale: float, exact: float
+) -> tuple[int, int, float]:
+    """Minimize the cost from ``work.current``, in place.
 
-    Returns the `FitStatus`, the steps tried and the sum of squares; leaves the normal matrix of
-    the last point in ``work``.
+    Returns the `FitStatus`, the steps tried and the cost; leaves the normal matrix of the last
+    point in ``work``. ``exact`` is a drop that rounding hides.
     """
-    t, y, columns, used, normal = work.t[:n], work.y[:n], work.columns, work.used, work.normal
-    free, order, factor, solution = work.free, work.order, work.factor, work.solution
-    parameters, trial, step, low, high = work.parameters, work.trial, work.step, work.low, work.high
-    cost = evaluate(t, y, columns, parameters, terms)
-    build_normal(used, columns, normal, n)
-    freedom = n - (used.size - 1)
+    normal, free, order, factor = work.normal, work.free, work.order, work.factor
+    solution, step, current, trial = work.solution, work.step, work.current, work.trial
+    low, high, kind = work.low, work.high, problem.kind
+    cost = sweep(problem, work, current, n, scale, kind)
+    if not math.isfinite(cost):
+        return SINGULAR, 0, cost
+    build(problem, work, n, kind)
+    freedom = n - (problem.rows.size - 1)
     damping, growth = 1e-3, 2.0
-    for tried in range(1, iterations + 1):
+    for tried in range(1, problem.iterations + 1):
         found, drop = find_step(
-            used, normal, free, order, factor, solution, step, parameters, low, high, damping
+            normal, free, order, factor, solution, step, current, low, high, damping
         )
         if damping > LARGEST_DAMPING:
             return (STALLED if found else SINGULAR), tried, cost
         if not found or drop < 0.0:
             damping *= 10.0
             continue
-        enough = drop <= max(STATISTICAL_STOP * cost / freedom, EXACT_STOP * n) and damping <= 1.0
-        take_step(used, step, parameters, low, high, trial)
-        new = evaluate(t, y, columns, trial, terms)
+        enough = drop <= max(STATISTICAL_STOP * cost / freedom, exact) and damping <= 1.0
+        take_step(step, current, low, high, trial)
+        new = sweep(problem, work, trial, n, scale, kind)
         if new < cost:
             ratio = min((cost - new) / max(drop, 1e-300), 2.0)
             damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
             growth = 2.0
-            parameters[:] = trial
+            copy(trial, current)
             cost = new
-            build_normal(used, columns, normal, n)
+            build(problem, work, n, kind)
         elif not enough and drop <= ROUNDING_STOP * cost:
             return STALLED, tried, cost
         else:
@@ -312,30 +327,4 @@ def minimize(work: Work, terms: int, n: int, iterations: int) -> tuple[int, int,
             growth *= 2.0
         if enough:
             return CONVERGED, tried, cost
-    return ITERATION_LIMIT, iterations, cost
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def estimate_errors(work: Work, cost: float, n: int) -> tuple[bool, float]:
-    """Write standard errors √(s² (JᵀJ)⁻¹) of the parameters strictly within their bounds.
-
-    Returns whether the matrix is regular, and s², the sum of squares over degrees of freedom.
-    """
-    used, free, order, errors = work.used, work.free, work.order, work.errors
-    parameters, low, high = work.parameters, work.low, work.high
-    for a in range(used.size - 1):
-        free[a] = low[used[a]] < parameters[used[a]] < high[used[a]]
-    errors[:] = np.nan
-    factor, column = work.factor, work.solution
-    size = factorize(work.normal, free, order, factor, 0.0)
-    variance = cost / (n - max(size, 0))
-    for j in range(size):
-        total = 0.0
-        for i in range(j, size):
-            value = 1.0 if i == j else 0.0
-            for k in range(j, i):
-                value -= factor[i, k] * column[k]
-            column[i] = value / factor[i, i]
-            total += column[i] * column[i]
-        errors[used[order[j]]] = math.sqrt(variance * total)
-    return size >= 0, variance
+    return ITERATION_LIMIT, problem.iterations, cost

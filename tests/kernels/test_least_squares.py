@@ -8,13 +8,8 @@ from scipy.optimize import curve_fit
 
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.kernels.least_squares import FitStatus, PeakFit, fit_peak
-from ndtomo_dask.kernels.peaks import (
-    PARAMETERS,
-    SHAPES,
-    evaluate_background,
-    evaluate_peak,
-    subtract_peak,
-)
+from ndtomo_dask.kernels.peak_shapes import subtract_pseudo_voigt
+from ndtomo_dask.kernels.peaks import PARAMETERS, evaluate_background, evaluate_peak
 from tests.tolerances import FIT, FIT_PEER, NARROW_PEAK, PULL_WIDTH, STATISTICAL
 
 AXIS = np.linspace(3.05, 3.13, 64)
@@ -43,7 +38,7 @@ def assert_same_fit(a, b, index=slice(None)):
         np.testing.assert_array_equal(getattr(a, item.name)[index], getattr(b, item.name)[index])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["gaussian", "lorentzian", "pseudo_voigt"])
 @pytest.mark.parametrize("background", [-1, 0, 1, 2])
 def test_truth_without_noise_is_recovered(shape, background):
     rng = np.random.default_rng(3)
@@ -67,7 +62,7 @@ def test_agrees_with_scipy():
 
     def derivatives(x, *parameters):
         columns = np.zeros((4, x.size))
-        subtract_peak(x, np.array(parameters[:4]), np.zeros(x.size), columns)
+        subtract_pseudo_voigt(x, np.array(parameters[:4]), np.zeros(x.size), columns)
         return np.column_stack([columns.T, np.ones_like(t), t])
 
     low = [0, AXIS[0], AXIS[1] - AXIS[0], 0, -np.inf, -np.inf]
@@ -315,7 +310,7 @@ SPECTRA = np.zeros((2, 64))
     ("options", "words"),
     [
         ({"shape": "gausian"}, "shape='gausian' is not known. Did you mean 'gaussian'?"),
-        ({"background": 3}, "background=3 is not a degree"),
+        ({"background": 20}, "background=20 is not a degree"),
         ({"bounds": {"positon": (3.05, 3.1)}}, "Did you mean 'position'?"),
         (
             {"bounds": {"fraction": (0, 1)}, "shape": "gaussian"},

@@ -1,21 +1,26 @@
-"""Laws of the peak shapes: area, width, derivatives, start."""
+"""Laws of the pseudo-Voigt peak: area, width, derivatives; of axes, backgrounds and starts."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndtomo_dask.kernels.peak_model import background_rows
+from ndtomo_dask.kernels.peak_shapes import subtract_pseudo_voigt
 from ndtomo_dask.kernels.peaks import (
     PARAMETERS,
-    SHAPES,
-    build_templates,
     evaluate_background,
     evaluate_peak,
-    find_start,
-    negative_exp,
     scale_axis,
-    subtract_peak,
 )
+from ndtomo_dask.kernels.starts import (
+    build_templates,
+    estimate_noise,
+    find_starts,
+    remove_background,
+    select,
+)
+from ndtomo_dask.kernels.voigt import negative_exp
 from tests.tolerances import FINITE_DIFFERENCE, QUADRATURE
 
 FRACTIONS = [0.0, 0.3, 0.75, 1.0]
@@ -30,7 +35,7 @@ def profile(t, peak):
 
 def compiled(t, peak):
     residual, columns = np.zeros(t.size), np.zeros((4, t.size))
-    subtract_peak(t, peak, residual, columns)
+    subtract_pseudo_voigt(t, peak, residual, columns)
     return -residual, columns
 
 
@@ -98,23 +103,43 @@ def test_scaled_axis_and_background():
 @pytest.mark.parametrize(("position", "fwhm"), [(-0.6, 0.08), (0.1, 0.3), (0.95, 0.1)])
 def test_start_is_within_half_a_width(terms, position, fwhm):
     t = np.linspace(-1, 1, 80)
-    templates = build_templates(t, terms, (-1, 1), (2 / 79, 2))
+    rows = background_rows(terms - 1, t)
+    templates = build_templates(t, rows, [(-1, 1)], [(2 / 79, 2)])
     y = evaluate_peak(t, area=1.0, position=position, fwhm=fwhm, fraction=0.5)
     y += 40 * (t[:, np.newaxis] ** np.arange(terms)).sum(axis=1)
-    best, height, significance = find_start(y, templates, 1e-13, np.zeros(80))
+    remove_background(y, templates.basis)
+    noise = max(estimate_noise(y, np.zeros(80)), 1e-13)
+    chosen, heights, scores = np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros(1)
+    find_starts(y, templates, np.array([-1.0]), np.array([1.0]), chosen, heights, scores)
+    best = chosen[0]
     assert abs(templates.position[best] - position) < fwhm / 2
     assert fwhm / 2 < templates.fwhm[best] < fwhm * 2
-    assert height > 0
-    assert significance > 10
+    assert heights[0] > 0
+    assert scores[0] > 10 * noise
+
+
+def test_several_peaks_start_where_they_are():
+    t = np.linspace(-1, 1, 120)
+    at = np.array([-0.5, 0.0, 0.4])
+    y = sum(evaluate_peak(t, area=a, position=p, fwhm=0.15, fraction=0.0)
+            for a, p in zip([1, 3, 2], at, strict=True))  # fmt: skip
+    templates = build_templates(t, background_rows(0, t), [(-1, 1)] * 3, [(0.05, 0.5)] * 3)
+    remove_background(y, templates.basis)
+    chosen, heights, scores = np.zeros(3, dtype=np.int64), np.zeros(3), np.zeros(3)
+    find_starts(y, templates, np.full(3, -1.0), np.full(3, 1.0), chosen, heights, scores)
+    np.testing.assert_allclose(np.sort(templates.position[chosen]), at, atol=0.08)
+    assert np.all(heights > 0)
 
 
 def test_templates_keep_within_narrow_bounds():
-    templates = build_templates(np.linspace(-1, 1, 40), 2, (0.11, 0.12), (0.3, 0.3))
+    t = np.linspace(-1, 1, 40)
+    templates = build_templates(t, background_rows(1, t), [(0.11, 0.12)], [(0.3, 0.3)])
     assert np.all((templates.position >= 0.11) & (templates.position <= 0.12))
     np.testing.assert_allclose(templates.fwhm, 0.3)
 
 
-def test_every_shape_starts_from_a_fraction_it_allows():
-    for shape in SHAPES.values():
-        assert set(shape.free) <= set(PARAMETERS)
-        assert 0 <= shape.fraction <= 1
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=40), st.data())
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_selected_value_is_that_of_sorting(values, data):
+    rank = data.draw(st.integers(0, len(values) - 1))
+    assert select(np.array(values), len(values), rank) == sorted(values)[rank]

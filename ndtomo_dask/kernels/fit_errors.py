@@ -1,0 +1,147 @@
+"""Standard errors of a fit: of least squares, its sandwich, maximum likelihood, robust costs."""
+
+import math
+
+import numpy as np
+
+from ndtomo_dask.kernels.compiled import compiled
+from ndtomo_dask.kernels.fit_work import Work
+from ndtomo_dask.kernels.levenberg_marquardt import build_weighted, combine, factorize, sweep
+from ndtomo_dask.kernels.likelihoods import CAUCHY, GAUSSIAN, HUBER, robust_factor
+from ndtomo_dask.kernels.peak_problem import Problem
+
+
+@compiled()
+def estimate_errors(
+    problem: Problem, work: Work, cost: float, n: int, scale: float
+) -> tuple[bool, float]:
+    """Write standard errors of all parameters that are not at a bound, and NaN for the others.
+
+    Returns whether the normal matrix is regular, and the cost over degrees of freedom. An
+    unweighted fit has s² (JᵀJ)⁻¹, or the sandwich where the variance of the noise is known; a
+    weighted or Poisson fit the inverse of its normal matrix; a robust one Huber's correction.
+    """
+    free, current, low, high = work.free, work.current, work.low, work.high
+    for a in range(free.size - 1):
+        free[a] = low[a] < current[a] < high[a] and work.normal[a, a] > 1e-200
+    robust = problem.kind in (HUBER, CAUCHY)
+    sandwich = problem.kind == GAUSSIAN and (problem.counts or problem.given)
+    factor = 1.0
+    if robust or sandwich:
+        sweep(problem, work, current, n, scale, problem.kind)
+        combine(problem, work.columns, n)
+        factor = _weigh_noise(problem, work, n, scale, robust)
+    size = factorize(work.normal, free, work.order, work.factor, 0.0)
+    freedom = n - max(size, 0)
+    if problem.kind == GAUSSIAN and not sandwich:
+        factor = cost / freedom
+    _write_inverse(size, work)
+    if sandwich:
+        _build_noise(problem, work, n)
+        _write_sandwich(size, work)
+    _write_errors(problem, work, size, factor)
+    return size >= 0, cost / freedom
+
+
+@compiled()
+def _weigh_noise(problem: Problem, work: Work, n: int, scale: float, robust: bool) -> float:
+    """Write the variance of each channel as its weight, or rebuild the matrix of a robust fit."""
+    residual = work.columns[work.parameters.size, :n]
+    weight, base = work.weight[:n], work.base[:n]
+    if robust:
+        factor = robust_factor(problem.kind, residual, base, weight, problem.rows.size - 1)
+        pull = work.columns[work.parameters.size + 1, :n]
+        build_weighted(problem.rows, work.columns, base, pull, work.scratch, work.normal, n)
+        return float(factor)
+    for i in range(n):
+        model = work.y[i] - residual[i]
+        weight[i] = max(model, 0.0) / scale if problem.counts else 1.0 / base[i]
+    return 1.0
+
+
+@compiled()
+def _build_noise(problem: Problem, work: Work, n: int) -> None:
+    """Overwrite the normal matrix by JᵀVJ."""
+    pull = work.columns[work.parameters.size, :n]
+    build_weighted(problem.rows, work.columns, work.weight[:n], pull, work.scratch, work.normal, n)
+
+
+@compiled()
+def _write_inverse(size: int, work: Work) -> None:
+    """Write the inverse of what was factorized, LLᵀ, as the covariance of the free set."""
+    lower, inverse, covariance = work.factor, work.covariance, work.covariance
+    for j in range(size):
+        for i in range(j, size):
+            value = 1.0 if i == j else 0.0
+            for k in range(j, i):
+                value -= lower[i, k] * inverse[j, k]
+            inverse[j, i] = value / lower[i, i]
+    for i in range(size):  # rows of L⁻ᵀ times their transposes: row i needs rows i and on only
+        for j in range(i, size):
+            total = 0.0
+            for k in range(j, size):
+                total += inverse[i, k] * inverse[j, k]
+            work.factor[i, j] = total
+    for i in range(size):
+        for j in range(i, size):
+            covariance[i, j] = work.factor[i, j]
+            covariance[j, i] = work.factor[i, j]
+
+
+@compiled()
+def _write_sandwich(size: int, work: Work) -> None:
+    """Replace the covariance A⁻¹ by A⁻¹BA⁻¹, B being the normal matrix."""
+    covariance, product, order, noise = work.covariance, work.factor, work.order, work.normal
+    for i in range(size):
+        for j in range(size):
+            total = 0.0
+            for k in range(size):
+                total += covariance[i, k] * noise[order[k], order[j]]
+            product[i, j] = total
+    row = work.solution
+    for i in range(size):
+        for j in range(size):
+            total = 0.0
+            for k in range(size):
+                total += product[i, k] * covariance[k, j]
+            row[j] = total
+        for j in range(size):
+            product[i, j] = row[j]
+    for i in range(size):
+        for j in range(size):
+            covariance[i, j] = product[i, j]
+
+
+@compiled()
+def _write_errors(problem: Problem, work: Work, size: int, factor: float) -> None:
+    """Write the roots of the diagonal of M C Mᵀ, M being the map from free to all parameters."""
+    errors, order, covariance = work.errors, work.order, work.covariance
+    place = work.solution
+    place[:] = -1.0
+    for a in range(size):
+        place[order[a]] = a
+    errors[:] = 0.0
+    tie, tied, coefficient = problem.tie, problem.tied, problem.coefficient
+    for j in range(tie.size - 1):
+        a = int(place[j])
+        for e in range(tie[j], tie[j + 1]):
+            i = tied[e]
+            if problem.single[i]:
+                errors[i] = coefficient[e] ** 2 * covariance[a, a] if a >= 0 else np.nan
+            elif a >= 0:
+                errors[i] += coefficient[e] * _cross(problem, work, i, a)
+    for i in range(errors.size):
+        known = problem.source[i] >= 0 and errors[i] > 0.0
+        errors[i] = math.sqrt(factor * errors[i]) if known else np.nan
+
+
+@compiled()
+def _cross(problem: Problem, work: Work, parameter: int, a: int) -> float:
+    """Sum the covariances of a free parameter with all that a parameter depends on."""
+    total = 0.0
+    for k in range(problem.tie.size - 1):
+        b = int(work.solution[k])
+        for f in range(problem.tie[k], problem.tie[k + 1]):
+            if b >= 0 and problem.tied[f] == parameter:
+                total += problem.coefficient[f] * work.covariance[a, b]
+    return total

@@ -1,0 +1,273 @@
+"""The fit of one spectrum from its data to its results: load, start, minimize, judge, write."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndtomo_dask.kernels.compiled import compiled
+from ndtomo_dask.kernels.fit_errors import estimate_errors
+from ndtomo_dask.kernels.fit_starts import choose_templates, set_bounds, set_start
+from ndtomo_dask.kernels.fit_work import Float64, Work
+from ndtomo_dask.kernels.levenberg_marquardt import (
+    CONVERGED,
+    EXACT_STOP,
+    SINGULAR,
+    STALLED,
+    FitStatus,
+    build,
+    expand,
+    minimize,
+    sweep,
+)
+from ndtomo_dask.kernels.likelihoods import GAUSSIAN, POISSON
+from ndtomo_dask.kernels.peak_problem import Problem
+from ndtomo_dask.kernels.peaks import Values
+from ndtomo_dask.kernels.starts import copy, largest
+
+BAD_INPUT, INSIGNIFICANT = int(FitStatus.BAD_INPUT), int(FitStatus.INSIGNIFICANT)
+
+
+class Results(NamedTuple):
+    """One row per spectrum."""
+
+    values: Values
+    errors: Values
+    at_bound: NDArray[np.bool_]
+    cost: Values
+    iterations: NDArray[np.int16]
+    status: NDArray[np.uint8]
+    """(pixel, peak)"""
+
+    def rows(self, piece: slice) -> "Results":
+        """Return views of some rows."""
+        values, errors, at_bound, cost, iterations, status = self
+        return Results(values[piece], errors[piece], at_bound[piece], cost[piece],
+                       iterations[piece], status[piece])  # fmt: skip
+
+
+@compiled()
+def fit_spectra(
+    data: Values, variance: Float64, problem: Problem, work: Work, out: Results
+) -> None:
+    """Fit every spectrum on its own.
+
+    # (pixel, channel), (pixel or 1 or 0, channel)
+    """
+    for pixel in range(data.shape[0]):
+        row = min(pixel, variance.shape[0] - 1)
+        n, scale = load_spectrum(data[pixel], variance, row, problem, work)
+        if n < problem.rows.size + 1:
+            out.status[pixel] = BAD_INPUT
+            continue
+        status, tried, cost = _fit_loaded(problem, work, n, scale, pixel)
+        out.iterations[pixel] = tried
+        out.status[pixel] = status
+        if status in (CONVERGED, STALLED):
+            square = scale * scale if problem.kind == GAUSSIAN else 1.0
+            out.cost[pixel] = cost * square
+            _write_results(problem, work, out, pixel, scale)
+
+
+@compiled()
+def load_spectrum(
+    row: Values, variance: Float64, place: int, problem: Problem, work: Work
+) -> tuple[int, float]:
+    """Copy the usable channels, scaled to 1 and along ascending t, to ``work``.
+
+    Returns how many there are, and the scale: the largest magnitude. Infinite and NaN channels are
+    left out, and those whose variance is not positive; a spectrum with negative counts is refused
+    where the likelihood is Poisson's.
+    """
+    t, abscissa, y, filled, channel = problem.t, work.t, work.y, work.filled, work.channel
+    n, scale, last, negative = 0, 0.0, -1, False
+    for i in range(t.size):
+        k = t.size - 1 - i if problem.descending else i
+        value = float(row[k])
+        if not math.isfinite(value):
+            continue
+        if problem.given and not 0.0 < variance[place, k] < np.inf:
+            continue
+        abscissa[n], y[n], channel[n] = t[i], value, i
+        n += 1
+        scale = max(scale, abs(value))
+        negative |= value < 0.0
+        before = value if last < 0 else filled[last]
+        for j in range(last + 1, i):
+            filled[j] = value + (before - value) * (i - j) / (i - last)
+        filled[i] = value
+        last = i
+    if negative and problem.kind == POISSON:
+        return 0, 0.0
+    for j in range(max(last, 0), t.size):
+        filled[j] = filled[max(last, 0)]
+    if scale > 0.0:
+        factor = 1.0 / scale
+        for j in range(n):
+            y[j] *= factor
+        for j in range(t.size):
+            filled[j] *= factor
+    _load_rows(variance, place, problem, work, n, scale)
+    return n, scale
+
+
+@compiled()
+def _load_rows(
+    variance: Float64, place: int, problem: Problem, work: Work, n: int, scale: float
+) -> None:
+    """Copy the background and the inverse variances of the channels that are used."""
+    channel, loaded = work.channel, work.loaded
+    if problem.given:
+        for j in range(n):
+            k = problem.t.size - 1 - channel[j] if problem.descending else channel[j]
+            work.base[j] = scale * scale / variance[place, k]
+    if n == problem.t.size and loaded[0] == n:
+        return
+    begin = problem.first[problem.codes.size]
+    for k in range(problem.background.shape[0]):
+        row, whole = work.columns[begin + k], problem.background[k]
+        for j in range(n):
+            row[j] = whole[channel[j]]
+    loaded[0] = n
+
+
+@compiled()
+def _fit_loaded(
+    problem: Problem, work: Work, n: int, scale: float, pixel: int
+) -> tuple[int, int, float]:
+    """Fit the loaded spectrum; return status, steps tried and cost over degrees of freedom."""
+    if not set_bounds(problem, work, scale, pixel):
+        return BAD_INPUT, 0, 0.0
+    noise = choose_templates(problem, work, pixel)
+    if scale == 0.0 or largest(work.scores, work.scores.size) < problem.significance * noise:
+        return INSIGNIFICANT, 0, 0.0
+    if not problem.given:
+        work.base[:n] = 1.0 / (noise * noise)
+    set_start(problem, work, n, scale, pixel)
+    exact = EXACT_STOP * n
+    if problem.kind != GAUSSIAN:
+        exact *= scale if problem.kind == POISSON else largest(work.base, n)
+    status, tried, cost = minimize(problem, work, n, scale, exact)
+    if status not in (CONVERGED, STALLED):
+        return status, tried, 0.0
+    if not _any_peak(problem, work):
+        return INSIGNIFICANT, tried, 0.0
+    regular, reduced = estimate_errors(problem, work, cost, n, scale)
+    if problem.codes.size > 1:
+        regular, reduced, more = _drop_weak(problem, work, n, scale, exact, regular, reduced, cost)
+        tried += more
+        if not _any_peak(problem, work):
+            return INSIGNIFICANT, tried, 0.0
+    return (status if regular else SINGULAR), tried, reduced
+
+
+@compiled()
+def _any_peak(problem: Problem, work: Work) -> bool:
+    """Tell which peaks have an area; return whether any has."""
+    found = False
+    for k in range(problem.codes.size):
+        free = problem.source[problem.first[k]]
+        work.present[k] = free < 0 or work.current[free] > 0.0
+        found |= work.present[k]
+    return found
+
+
+@compiled()
+def _drop_weak(
+    problem: Problem, work: Work, n: int, scale: float, exact: float, regular: bool,
+    reduced: float, cost: float,
+) -> tuple[bool, float, int]:  # fmt: skip
+    """Leave out, the weakest first, peaks without which the fit is hardly worse.
+
+    Hardly means: by less than the square of the significance, in units of the noise.
+    """
+    current, saved, tested, more = work.current, work.saved, work.tested, 0
+    tested[:] = False
+    for _ in range(problem.codes.size):
+        weak = _find_weakest(problem, work)
+        if weak < 0:
+            break
+        tested[weak] = True
+        free = problem.source[problem.first[weak]]
+        unit = cost / (n - problem.rows.size + 1) if problem.kind == GAUSSIAN else 1.0
+        low, high = work.low[free], work.high[free]
+        copy(current, saved)
+        work.low[free], work.high[free], current[free] = 0.0, 0.0, 0.0
+        status, tried, without = minimize(problem, work, n, scale, exact)
+        more += tried
+        if status > STALLED or without - cost > problem.significance**2 * unit:
+            work.low[free], work.high[free] = low, high
+            copy(saved, current)
+            sweep(problem, work, current, n, scale, problem.kind)
+            build(problem, work, n, problem.kind)
+        else:
+            cost = without
+        _any_peak(problem, work)
+        regular, reduced = estimate_errors(problem, work, cost, n, scale)
+    return regular, reduced, more
+
+
+@compiled()
+def _find_weakest(problem: Problem, work: Work) -> int:
+    """Find the peak of least area in units of its error, below the significance; else -1."""
+    weak, least = -1, problem.significance
+    for k in range(problem.codes.size):
+        i = problem.first[k]
+        free = problem.source[i]
+        if work.tested[k] or not work.present[k] or free < 0 or not problem.sought[k]:
+            continue
+        if work.low[free] > 0.0:
+            continue
+        ratio = work.current[free] / work.errors[i]
+        if not ratio >= least:
+            weak, least = k, ratio
+    return weak
+
+
+@compiled()
+def _write_results(problem: Problem, work: Work, out: Results, pixel: int, scale: float) -> None:
+    """Write values and errors in axis units; NaN for the peaks that are left out."""
+    current, parameters, errors = work.current, work.parameters, work.errors
+    expand(
+        current, problem.offset, problem.of_data, 1.0 / scale, problem.tie, problem.tied,
+        problem.coefficient, problem.least, parameters,
+    )  # fmt: skip
+    row, top = min(pixel, problem.low.shape[0] - 1), min(pixel, problem.high.shape[0] - 1)
+    for i in range(parameters.size):
+        low, high, free = problem.low[row, i], problem.high[top, i], problem.source[i]
+        size = problem.unit[i] * (scale if problem.of_data[i] else 1.0)
+        value = min(max(problem.origin[i] + parameters[i] * size, low), high)
+        if problem.single[i] and not work.low[free] < current[free] < work.high[free]:
+            out.at_bound[pixel, i] = low < high
+            value = low if parameters[i] <= work.least[i] else value
+            value = high if parameters[i] >= work.most[i] else value
+        out.values[pixel, i] = value
+        out.errors[pixel, i] = errors[i] * size
+    for k in range(problem.codes.size):
+        if not work.present[k]:
+            out.status[pixel, k] = INSIGNIFICANT
+            for i in range(problem.first[k], problem.first[k + 1]):
+                out.values[pixel, i] = np.nan
+                out.errors[pixel, i] = np.nan
+                out.at_bound[pixel, i] = False
+    for k in range(problem.codes.size):
+        for j in range(k):
+            _order(problem, out, pixel, j, k)
+
+
+@compiled()
+def _order(problem: Problem, out: Results, pixel: int, j: int, k: int) -> None:
+    """Exchange two peaks that are alike where their positions do not ascend."""
+    a, b = problem.first[j], problem.first[k]
+    before, after = out.values[pixel, a + 1], out.values[pixel, b + 1]
+    if problem.alike[j] != problem.alike[k] or not (before > after or math.isnan(before)):
+        return
+    status = out.status[pixel, j]
+    out.status[pixel, j], out.status[pixel, k] = out.status[pixel, k], status
+    for i in range(problem.first[j + 1] - a):
+        for table in (out.values, out.errors):
+            value = table[pixel, a + i]
+            table[pixel, a + i], table[pixel, b + i] = table[pixel, b + i], value
+        bound = out.at_bound[pixel, a + i]
+        out.at_bound[pixel, a + i], out.at_bound[pixel, b + i] = out.at_bound[pixel, b + i], bound
