@@ -19,7 +19,7 @@ from ndtomo_dask.correct import (
     remove_air,
 )
 from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
-from ndtomo_dask.decompose import find_components, map_components
+from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io import convert, export, export_patterns, open_scan, save, verify
 from ndtomo_dask.moments import peak_moments, position_from_moments
@@ -50,6 +50,7 @@ __all__ = [
     "find_regularization",
     "find_rotation_center",
     "find_spectral_basis",
+    "find_spectral_moments",
     "fit_peaks",
     "fit_references",
     "flat_field",

@@ -6,36 +6,90 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import (
-    allowed_memory,
-    apply_kernel,
-    block_of,
-    first_block,
-    reduce_kernel,
-    sizes_of,
-)
-from ndtomo_dask.computing import compute_arrays
-from ndtomo_dask.errors import OptionError, SchemaError, check_choice
+from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
+from ndtomo_dask.errors import SchemaError, check_choice
 from ndtomo_dask.held import held
 from ndtomo_dask.kernels import factors, nmf
+from ndtomo_dask.kernels.preparation import Preparation
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import (
+    CHANNEL,
     COMPONENT_MAP,
     COMPONENT_MEAN,
     COMPONENT_SPECTRUM,
+    SPECTRAL_SCALE,
     VARIABLES,
     floating,
     label,
     require,
     variable_named,
 )
+from ndtomo_dask.spectral_moments import (
+    Data,
+    Scaling,
+    Spectra,
+    SpectralMoments,
+    as_rows,
+    channel_coordinates,
+    check_counts,
+    check_memory,
+    compressed,
+    moments_dataset,
+    moments_for,
+    moments_of,
+    spectra_of,
+)
 
 Method = Literal["pca", "nmf"]
 METHODS = ("pca", "nmf")
 
 
+def find_spectral_moments(
+    ds: Data,
+    *,
+    variable: str = "volume",
+    scaling: Scaling = "none",
+    allowed_mem: int | str | None = None,
+) -> xr.Dataset:
+    """Sum all spectra and their products, Σ x xᵀ, in one reading of the data.
+
+    `find_components` and `find_clusters` take the result in place of that reading. It is small
+    (channels × channels), and can be stored beside the data: ``save(moments, "moments.zarr")``.
+    A digest of the data (sizes, mask, a few spectra) guards against moments of others.
+
+    Pixels that ``mask`` marks, and spectra with a value that is not finite, are left out and
+    counted. Channels that ``mask`` marks everywhere, or that have no finite value in the block in
+    the middle, are left out of all spectra; they are NaN in what is found.
+
+    Parameters
+    ----------
+    ds
+        A dataset with ``variable`` in whole spectra, or a list of datasets to be taken together.
+    variable
+        ``"volume"``, ``"sinogram"``, or another variable with a channel axis.
+    scaling
+        ``"poisson"`` divides spectra and channels by the roots of their means, so that the noise of
+        counts is alike in all; it reads the data once more (Keenan & Kotula, Surf. Interface Anal.
+        36, 203 (2004)).
+    allowed_mem
+        Bytes one task may hold.
+
+    Returns
+    -------
+        ``spectral_gram (channel, other_channel)``, ``spectral_sum``, ``spectral_shift (channel)``,
+        and with a scaling ``spectral_scale (channel)``.
+    """
+    spectra = spectra_of(ds, variable, verb="find_spectral_moments")
+    check_memory(spectra, 1, 1 + (scaling == "poisson"), allowed_mem)
+
+    with one_blas_thread():
+        moments = moments_of(spectra, scaling=scaling)
+    return moments_dataset(spectra, moments, scaling)
+
+
 def find_components(
-    ds: xr.Dataset,
+    ds: Data,
+    moments: xr.Dataset | None = None,
     *,
     method: Method = "nmf",
     components: int = 5,
@@ -46,22 +100,25 @@ def find_components(
 ) -> xr.Dataset:
     """Find a few spectra of which every pixel's spectrum is a sum.
 
-    Spectra with a value that is not finite are left out and counted. The data are read once for the
-    moments Σ x xᵀ of the spectra, from which PCA is exact; NMF reads them once more, compressed to
-    a few coordinates per pixel, and iterates on these (Erichson et al., Pattern Recognit. Lett.
-    104, 1 (2018), with the optimal basis in place of a random one).
+    The data are read once for the moments Σ x xᵀ of the spectra, from which PCA is exact, or not at
+    all where `find_spectral_moments` has found these. NMF reads them once more, compressed to a
+    few coordinates per pixel, and iterates on these where they lie (Erichson et al., Pattern
+    Recognit. Lett. 104, 1 (2018), with the optimal basis in place of a random one).
 
     Parameters
     ----------
     ds
-        A dataset with ``variable``, in whole spectra (``open_scan(store, layout="spectra")``).
+        A dataset with ``variable``, in whole spectra (``open_scan(store, layout="spectra")``), or a
+        list of datasets, whose spectra are taken together.
+    moments
+        What `find_spectral_moments` returned for the same data; it also says how they are scaled.
     method
         ``"pca"``: orthogonal directions of largest variance about the mean; ``"nmf"``: spectra and
         amounts that are not negative. Negative data (the noise of a reconstruction) are kept.
     components
         How many.
     variable
-        ``"volume"``, or another variable with a channel axis.
+        ``"volume"``, ``"sinogram"``, or another variable with a channel axis.
     start
         Of NMF: ``"pure"`` begins at the spectra of the purest pixels, which settles what the misfit
         leaves open where phases overlap; ``"svd"`` at the singular vectors (NNDSVD).
@@ -72,88 +129,69 @@ def find_components(
 
     Returns
     -------
-        ``component_spectrum (component, channel)``, largest first. PCA adds ``component_mean
-        (channel)``, ``explained_variance`` and ``explained_variance_ratio (component)``; its
-        spectra have unit norm. NMF adds ``component_weight``, the total amount, and ``objective``;
-        its spectra sum to one.
+        ``component_spectrum (component, channel)``, largest first; NaN in channels that are left
+        out. PCA adds ``component_mean (channel)``, ``explained_variance`` and
+        ``explained_variance_ratio (component)``; its spectra have unit norm. NMF adds
+        ``component_weight``, the total amount, ``objective``, and ``explained_energy``, the share
+        of ‖X‖² that the components explain; its spectra sum to one. With scaled moments, variance,
+        objective and energy are those of the scaled data, and ``spectral_scale`` says to
+        `map_components` how channels are trusted.
     """
     check_choice("method", method, METHODS)
-    if components < 1:
-        raise OptionError(f"components={components} must be 1 or more.")
-    array = require(
-        ds,
-        variable_named(variable, verb="find_components"),
-        verb="find_components",
-        whole=["channel"],
-    )
+    check_counts([("components", components)])
+    spectra = spectra_of(ds, variable, verb="find_components")
 
-    allowed = allowed_memory(allowed_mem)
-    sizes = sizes_of(array)
-    plan.find_components(
-        sizes, array.dtype.itemsize, components=components, passes=METHODS.index(method) + 1,
-        block=block_of(array), allowed_mem=allowed,
-    )  # fmt: skip
-
-    (first,) = compute_arrays([first_block(array)], "look at the first spectra")
-    shift = mean_spectrum(first.values)
-    moments = reduce_kernel(
-        array,
-        moments_block,
-        factors.moments_combine,
-        description="moments of the spectra",
-        shift=shift,
-    )
     with one_blas_thread():
+        known = moments_for(
+            spectra, moments, passes=METHODS.index(method), rank=components, allowed_mem=allowed_mem
+        )
         found = (
-            _principal(moments, shift, components)
+            _principal(known, components)
             if method == "pca"
-            else _nonnegative(array, moments, shift, components, start=start, iterations=iterations)
+            else _nonnegative(spectra, known, components, start=start, iterations=iterations)
         )
 
-    found = found.assign_coords(
-        {name: axis for name, axis in ds.coords.items() if axis.dims in (("channel",), ())}
+    scale = known.prepare.scale
+    if scale is not None:
+        found[SPECTRAL_SCALE.name] = CHANNEL, known.everywhere(scale)
+    found = found.assign_coords(channel_coordinates(spectra)).assign_attrs(
+        method=method, dropped_spectra=known.dropped, masked_spectra=known.masked
     )
-    found = found.assign_attrs(method=method, dropped_spectra=moments.dropped)
-    spectra = {COMPONENT_SPECTRUM: found["component_spectrum"]}
-    return label(found, spectra, step="find_components", method=method, components=components)
+    about = {COMPONENT_SPECTRUM: found["component_spectrum"]}
+    return label(found, about, step="find_components", method=method, components=components)
 
 
-def _principal(moments: factors.Moments, shift: np.ndarray, components: int) -> xr.Dataset:
-    principal = factors.pca_finalize(moments, shift, components)
+def _principal(moments: SpectralMoments, components: int) -> xr.Dataset:
+    principal = factors.pca_finalize(moments.sums, moments.shift, components)
     return xr.Dataset(
         {
-            "component_spectrum": (("component", "channel"), principal.spectra),
-            COMPONENT_MEAN.name: ("channel", principal.mean),
+            "component_spectrum": (("component", CHANNEL), moments.everywhere(principal.spectra)),
+            COMPONENT_MEAN.name: (CHANNEL, moments.everywhere(principal.mean)),
             "explained_variance": ("component", principal.variance),
             "explained_variance_ratio": ("component", principal.explained_ratio),
-        }
+        },
+        attrs={"average": moments.prepare.average},
     )
 
 
 def _nonnegative(
-    array: xr.DataArray,
-    moments: factors.Moments,
-    shift: np.ndarray,
-    components: int,
-    **options: Any,
+    spectra: Spectra, moments: SpectralMoments, components: int, **options: Any
 ) -> xr.Dataset:
-    basis = nmf.nmf_basis(moments, shift, components)
-    rank = {"rank": basis.vectors.shape[1]}
-    projected = apply_kernel(
-        project_block,
-        array,
-        core=["channel"],
-        out=rank,
-        dtype=floating(array.dtype),
-        vectors=basis.vectors,
-    )
-    with held(projected, "compress the spectra") as scores:
+    basis = nmf.nmf_basis(moments.sums, moments.shift, components)
+    with held(compressed(spectra, moments, basis.vectors), "compress the spectra") as scores:
         found = nmf.nmf_from_sums(scores, basis, components, **options)
+    unit, weight = found.spectra, found.weight
+    if moments.prepare.scale is not None:
+        unit = unit * moments.prepare.scale
+        area = unit.sum(axis=1)
+        unit, weight = unit / np.where(area > 0, area, 1.0)[:, None], weight * area
+    energy = max(basis.energy, np.finfo(np.float64).tiny)
     return xr.Dataset(
         {
-            "component_spectrum": (("component", "channel"), found.spectra),
-            "component_weight": ("component", found.weight),
+            "component_spectrum": (("component", CHANNEL), moments.everywhere(unit)),
+            "component_weight": ("component", weight),
             "objective": found.objective,
+            "explained_energy": 1 - found.objective / energy,
         },
         attrs={"iterations": found.iterations},
     )
@@ -181,7 +219,8 @@ def map_components(
             f"map_components was given spectra of {spectra.shape[1]} channels, but {variable!r} "
             f"has {array.sizes['channel']}. Find and map the components on the same channels."
         )
-    mean = components.get(COMPONENT_MEAN.name)
+    used = np.isfinite(spectra).all(axis=0)
+    mean, scale = components.get(COMPONENT_MEAN.name), components.get(SPECTRAL_SCALE.name)
 
     plan.per_pixel(
         "map_components", sizes_of(array), array.dtype.itemsize, channels=array.sizes["channel"],
@@ -192,7 +231,9 @@ def map_components(
     amounts = apply_kernel(
         weights_block, array, core=["channel"], out={"component": spectra.shape[0]},
         dtype=floating(array.dtype),
-        spectra=spectra, mean=None if mean is None else mean.values,
+        spectra=spectra[:, used], mean=None if mean is None else mean.values[used],
+        prepare=Preparation(used, None if scale is None else scale.values[used],
+                            float(components.attrs.get("average", 1.0))),
     )  # fmt: skip
 
     units = array.attrs.get("units", VARIABLES[variable].units)
@@ -206,37 +247,20 @@ def _scalars(ds: xr.Dataset) -> list[Any]:
     return list(ds["component_spectrum"].coords)
 
 
-def mean_spectrum(block: np.ndarray) -> np.ndarray:
-    """Mean of the finite values of each channel, 0 without any; (…, channel) -> (channel,)."""
-    rows = block.reshape(-1, block.shape[-1])
-    finite = np.isfinite(rows)
-    count = finite.sum(axis=0)
-    total = np.sum(rows, axis=0, where=finite, dtype=np.float64)
-    return np.asarray(total / np.maximum(count, 1))
-
-
-def moments_block(block: np.ndarray, *, shift: np.ndarray) -> factors.Moments:
-    """Moments of the spectra of one block, (…, channel)."""
-    return factors.moments_partial(_spectra(block), shift)
-
-
-def project_block(block: np.ndarray, *, vectors: np.ndarray) -> np.ndarray:
-    """Coordinates of spectra in a basis, (y, x, channel), (channel, rank) -> (y, x, rank)."""
-    rows = factors.project_spectra(_spectra(block), vectors)
-    return rows.reshape(*block.shape[:-1], -1)
-
-
-def weights_block(block: np.ndarray, *, spectra: np.ndarray, mean: np.ndarray | None) -> np.ndarray:
-    """Amounts of components, (y, x, channel), (component, channel) -> (y, x, component)."""
-    rows = _spectra(block)
-    if mean is None:
-        amounts = factors.component_weights(rows, spectra, nonnegative=True)
-    else:
-        amounts = factors.project_spectra(rows, spectra.T, mean)
+def weights_block(
+    block: np.ndarray,
+    *,
+    spectra: np.ndarray,
+    mean: np.ndarray | None,
+    prepare: Preparation | None = None,
+) -> np.ndarray:
+    """Amounts of components, (y, x, channel), (component, used) -> (y, x, component)."""
+    rows, trust = as_rows(block), None
+    if mean is not None:
+        amounts = factors.project_spectra(rows, spectra.T, mean, prepare)
+        return amounts.reshape(*block.shape[:-1], -1)
+    if prepare is not None:
+        rows = rows if prepare.used.all() else rows[:, prepare.used]
+        trust = None if prepare.scale is None else prepare.scale**-2
+    amounts = factors.component_weights(rows, spectra, nonnegative=True, trust=trust)
     return amounts.reshape(*block.shape[:-1], -1)
-
-
-def _spectra(block: np.ndarray) -> np.ndarray:
-    """Spectra as rows of real numbers, (…, channel) -> (pixel, channel)."""
-    rows = block.reshape(-1, block.shape[-1])
-    return np.asarray(rows, dtype=floating(block.dtype))

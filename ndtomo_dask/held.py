@@ -37,9 +37,10 @@ Place = tuple[slice, ...]
 
 
 class Piece(NamedTuple):
-    """Rows of one block, or the file that has them, and where the block lies in the array."""
+    """Rows of one block, or the file that has them; of which array, and where it lies there."""
 
     rows: np.ndarray | Path
+    source: int
     place: Place
 
 
@@ -54,7 +55,7 @@ class _Work:
 
     def __call__(self, piece: Piece) -> Any:
         rows = np.load(piece.rows) if isinstance(piece.rows, Path) else piece.rows
-        where = (piece.place,) if self.told else ()
+        where = (piece.source, piece.place) if self.told else ()
         return self.partial(rows, *where, **self.options)
 
 
@@ -73,7 +74,7 @@ class Held:
     def by_place(
         self, partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
     ) -> Any:
-        """Reduce all rows; ``partial(rows, place, **options)`` is told where the block lies."""
+        """Reduce all rows; ``partial(rows, source, place, **options)`` is told whence."""
         return self._reduce(_Work(partial, options, told=True), combine)
 
     def _reduce(self, work: _Work, combine: Callable[[Any, Any], Any]) -> Any:
@@ -97,25 +98,32 @@ def _of_pieces_in(pieces: Sequence[Piece], *, work: _Work, merge: Callable[[Any,
 
 
 @contextmanager
-def held(array: xr.DataArray, description: str) -> Iterator[Held]:
-    """Compute an array whose last dimension is short, and hold its rows inside a ``with`` block.
+def held(arrays: Sequence[xr.DataArray], description: str) -> Iterator[Held]:
+    """Compute arrays whose last dimension is short, and hold their rows inside a ``with`` block.
 
     Up to `HERE` they are in this process. Beyond that they stay on the workers, which spill to
     their scratch folders; without workers they are files in Dask's ``temporary-directory``.
     """
-    if not is_lazy(array):
-        rows = np.asarray(array).reshape(-1, array.shape[-1])
-        where = tuple(slice(0, size) for size in array.shape)
-        yield Held(_in_memory([[Piece(rows, where)]]))
+    if not any(map(is_lazy, arrays)):
+        yield Held(_in_memory([[_whole(array, n)] for n, array in enumerate(arrays)]))
         return
+    size = sum(array.nbytes for array in arrays)
     with ExitStack() as undo:
-        here = array.nbytes <= HERE
+        here = size <= HERE
         folder = None
         if not (here or _has_workers()):
             root = dask.config.get("temporary-directory", None)
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(dir=root)))
-        groups = _grouped(array.data, folder)
+        enough = max(LEAST_GROUP, size // GROUPS)
+        groups = da.concatenate(
+            [_grouped(array.chunk().data, n, enough, folder) for n, array in enumerate(arrays)]
+        )
         yield Held(_fetched(groups, description) if here else _kept(groups, description))
+
+
+def _whole(array: xr.DataArray, source: int) -> Piece:
+    rows = np.asarray(array).reshape(-1, array.shape[-1])
+    return Piece(rows, source, tuple(slice(0, size) for size in array.shape))
 
 
 def _has_workers() -> bool:
@@ -164,19 +172,18 @@ def _sum(first: int, second: int) -> int:
     return first + second
 
 
-def _grouped(data: da.Array, folder: Path | None) -> da.Array:
+def _grouped(data: da.Array, source: int, enough: int, folder: Path | None) -> da.Array:
     """Gather consecutive blocks into one task each, of about as many bytes."""
     places = slices_from_chunks(data.chunks)
     keys = [(data.name, *place) for place in np.ndindex(data.numblocks)]
-    size = max(LEAST_GROUP, data.nbytes // GROUPS)
-    cuts = _cuts([_bytes(place) * data.dtype.itemsize for place in places], size)
+    cuts = _cuts([_bytes(place) * data.dtype.itemsize for place in places], enough)
     name = f"gather-{uuid4().hex}"
     tasks = {}
     for number, (first, last) in enumerate(pairwise(cuts)):
         key = (name, number)
         blocks = List(*(TaskRef(part) for part in keys[first:last]))
-        file = None if folder is None else folder / str(number)
-        tasks[key] = Task(key, _gather, blocks, places[first:last], file)
+        file = None if folder is None else folder / f"{source}-{number}"
+        tasks[key] = Task(key, _gather, blocks, source, places[first:last], file)
     layers = {**data.dask.layers, name: MaterializedLayer(tasks)}
     dependencies = {**data.dask.dependencies, name: {data.name}}
     graph = HighLevelGraph(layers, dependencies)
@@ -202,16 +209,18 @@ def _cuts(sizes: Sequence[int], enough: int) -> list[int]:
     return cuts if cuts[-1] == len(sizes) else [*cuts, len(sizes)]
 
 
-def _gather(blocks: Sequence[np.ndarray], places: Sequence[Place], file: Path | None) -> np.ndarray:
+def _gather(
+    blocks: Sequence[np.ndarray], source: int, places: Sequence[Place], file: Path | None
+) -> np.ndarray:
     pieces = []
     for number, (block, place) in enumerate(zip(blocks, places, strict=True)):
         rows = np.asarray(block).reshape(-1, block.shape[-1])
         if file is None:
-            pieces.append(Piece(rows, place))
+            pieces.append(Piece(rows, source, place))
         else:
             path = file.with_name(f"{file.name}-{number}.npy")
             np.save(path, rows)
-            pieces.append(Piece(path, place))
+            pieces.append(Piece(path, source, place))
     box = np.empty(1, dtype=object)
     box[0] = pieces
     return box

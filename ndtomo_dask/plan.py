@@ -354,13 +354,13 @@ def _channels(block: Mapping[str, int]) -> int:
 
 def find_components(
     sizes: Mapping[str, int], itemsize: int, *, components: int, passes: int, allowed_mem: int,
-    block: Mapping[str, int],
+    block: Mapping[str, int], step: str = "find_components",
 ) -> Plan:  # fmt: skip
     """Plan the moments of the spectra: whole spectra of some pixels, and their Gram matrix."""
     held = prod(block.values()) * itemsize
     total = prod(sizes.values()) * itemsize
     scores = prod(block.values()) // sizes["channel"] * max(2 * components, components + 8) * 8
-    plan = Plan("find_components", tuple(block.items()), blocks_of(sizes, block) * passes,
+    plan = Plan(step, tuple(block.items()), blocks_of(sizes, block) * passes,
                 held, _gram_bytes(sizes) + READ_BUFFERS, scores,
                 total * passes, 0, allowed_mem)  # fmt: skip
     return plan.checked(

@@ -97,6 +97,19 @@ COMPONENT_SPECTRUM = Variable(
 COMPONENT_MEAN = Variable("component_mean", (CHANNEL,), "count/mm", "mean spectrum")
 MISSING_SAMPLES = Variable("missing_samples", (CHANNEL,), "1", "samples that were not finite")
 COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
+SPECTRAL_GRAM = Variable(
+    "spectral_gram", (CHANNEL, "other_channel"), "count^2/mm^2", "sum of products of channels",
+    additive=False,
+)  # fmt: skip
+SPECTRAL_SUM = Variable("spectral_sum", (CHANNEL,), "count/mm", "sum of spectra, less the shift")
+SPECTRAL_SHIFT = Variable("spectral_shift", (CHANNEL,), "count/mm", "shift of the sums")
+SPECTRAL_SCALE = Variable(
+    "spectral_scale", (CHANNEL,), "1", "what channels are divided by", additive=False
+)
+CLUSTER_SPECTRUM = Variable(
+    "cluster_spectrum", ("cluster", CHANNEL), "count/mm", "mean spectrum of a cluster"
+)
+CLUSTER_LABEL = Variable("cluster_label", (Y, X), "1", "nearest cluster", additive=False)
 SPECTRAL_BASIS = Variable(
     "spectral_basis", ("component", CHANNEL), "1", "spectrum that a component stands for"
 )

@@ -16,7 +16,6 @@ from ndtomo_dask import (
     reconstruct,
 )
 from ndtomo_dask.apply import reduce_kernel
-from ndtomo_dask.decompose import moments_block
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.fit import Window, fit_block
 from ndtomo_dask.geometry import ParallelGeometry
@@ -24,6 +23,7 @@ from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.store import save
 from ndtomo_dask.kernels.factors import moments_combine
 from ndtomo_dask.kernels.reconstruction import METHODS, reconstruct_block
+from ndtomo_dask.spectral_moments import moments_block
 
 SCAN = {"angle": 160, "translation": 200, "channel": 1024}
 VOLUME = {"y": 192, "x": 192, "channel": 1024}

@@ -22,7 +22,7 @@ def add(first, second):
     return first + second
 
 
-def places(rows, place):
+def places(rows, source, place):
     return [(len(rows), tuple(part.start for part in place))]
 
 
@@ -38,7 +38,7 @@ def small_groups(monkeypatch):
 
 
 def held_sums(array):
-    with held(array, "test") as rows:
+    with held([array], "test") as rows:
         return rows(total, add, weight=3.0), rows.by_place(places, add)
 
 

@@ -6,7 +6,7 @@ Blocks are read in slabs of rows, so that no copy of a whole block is ever made.
 value that is not finite is left out of the sums and counted; its own weights are NaN.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +15,13 @@ from scipy.linalg import eigh
 
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.kernels.nonnegative import nonnegative_rows
+from ndtomo_dask.kernels.threads import run_threaded
 
 Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+
+Prepare = Callable[[Float], Float]
 
 SLAB_ROWS = 2048
 """Rows per matrix product: long enough for BLAS, short enough that float32 sums stay accurate."""
@@ -51,7 +54,11 @@ class PrincipalComponents(NamedTuple):
 
 
 def moments_partial(
-    spectra: Float, shift: Float | None = None, *, gram_dtype: DTypeLike | None = None
+    spectra: Float,
+    shift: Float | None = None,
+    *,
+    gram_dtype: DTypeLike | None = None,
+    prepare: Prepare | None = None,
 ) -> Moments:
     """Sum the spectra of one block and their products: Σ (x - s) and Σ (x - s)(x - s)ᵀ.
 
@@ -66,11 +73,14 @@ def moments_partial(
         Spectrum s to subtract first, (channel,); zero unless given. The same for all blocks.
     gram_dtype
         Precision of the products; that of the data unless given.
+    prepare
+        What is done to the rows of each slab first.
     """
-    channels = spectra.shape[1]
+    channels = _prepared(spectra[:0], prepare).shape[1]
     dtype = np.dtype(spectra.dtype if gram_dtype is None else gram_dtype)
     count, total, gram = 0, np.zeros(channels), np.zeros((channels, channels))
     for rows in slabs(spectra):
+        rows = _prepared(rows, prepare)
         whole = _whole(rows)
         slab = _centered(rows if whole.all() else rows[whole], shift, dtype)
         count += slab.shape[0]
@@ -128,7 +138,9 @@ def pca_scores(spectra: Float, principal: PrincipalComponents) -> Float:
     return project_spectra(spectra, principal.spectra.T, principal.mean)
 
 
-def project_spectra(spectra: Float, basis: Float, shift: Float | None = None) -> Float:
+def project_spectra(
+    spectra: Float, basis: Float, shift: Float | None = None, prepare: Prepare | None = None
+) -> Float:
     """Products (x - shift)·b of each spectrum with each basis vector, in the dtype of the data.
 
     (pixel, channel), (channel, basis) -> (pixel, basis); NaN where the spectrum is not finite.
@@ -136,6 +148,7 @@ def project_spectra(spectra: Float, basis: Float, shift: Float | None = None) ->
     products = np.empty((spectra.shape[0], basis.shape[1]), dtype=spectra.dtype)
     basis = np.ascontiguousarray(basis, dtype=spectra.dtype)
     for rows, out in zip(slabs(spectra), slabs(products), strict=True):
+        rows = _prepared(rows, prepare)
         whole = _whole(rows)
         slab = rows if whole.all() else np.where(whole[:, None], rows, 0)
         np.matmul(_centered(slab, shift, spectra.dtype), basis, out=out)
@@ -143,7 +156,9 @@ def project_spectra(spectra: Float, basis: Float, shift: Float | None = None) ->
     return products
 
 
-def component_weights(spectra: Float, components: Float, *, nonnegative: bool) -> Float:
+def component_weights(
+    spectra: Float, components: Float, *, nonnegative: bool, trust: Float64 | None = None
+) -> Float:
     """Weights w of given component spectra that minimize ‖x - Σ wᵢ hᵢ‖², spectrum by spectrum.
 
     Parameters
@@ -154,6 +169,8 @@ def component_weights(spectra: Float, components: Float, *, nonnegative: bool) -
         Component spectra h, (component, channel); a component that is zero gets the weight 0.
     nonnegative
         Whether weights must not be negative; negative data are allowed either way.
+    trust
+        Weight of each channel in the squares that are minimized, (channel,); alike unless given.
 
     Returns
     -------
@@ -174,12 +191,19 @@ def component_weights(spectra: Float, components: Float, *, nonnegative: bool) -
             f"{spectra.shape[1]}. Select the same channels of both."
         )
     exact = np.asarray(components, dtype=np.float64)
+    root = np.ones(exact.shape[1]) if trust is None else np.sqrt(trust)
     if not nonnegative:
-        return project_spectra(spectra, np.linalg.pinv(exact))
+        return project_spectra(spectra, root[:, None] * np.linalg.pinv(exact * root))
+    trusted = exact * np.square(root)
+    gram = trusted @ exact.T
     weights = np.empty((spectra.shape[0], exact.shape[0]), dtype=spectra.dtype)
-    for rows, out in zip(slabs(spectra), slabs(weights), strict=True):
-        products = project_spectra(rows, exact.T).astype(np.float64)
-        out[:] = nonnegative_rows(products, exact @ exact.T)
+
+    def solve(where: slice) -> None:
+        products = project_spectra(spectra[where], trusted.T).astype(np.float64)
+        weights[where] = nonnegative_rows(products, gram)
+
+    starts = range(0, spectra.shape[0], SLAB_ROWS)
+    run_threaded(solve, [slice(first, first + SLAB_ROWS) for first in starts])
     return weights
 
 
@@ -207,6 +231,10 @@ def check_components(components: int, moments: Moments) -> None:
             f"components need at least two finite spectra, but {moments.dropped} of "
             f"{moments.count + moments.dropped} hold NaN. Mask the bad channels first."
         )
+
+
+def _prepared(rows: Float, prepare: Prepare | None) -> Float:
+    return rows if prepare is None else prepare(rows)
 
 
 def _whole(rows: Float) -> Bool:

@@ -1,0 +1,313 @@
+"""What one reading of the spectra tells all estimates: their number, their mean, their products.
+
+Moments are computed from data, or taken from a dataset that `find_spectral_moments` returned and
+that may have been stored. A digest says of which data they are.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from hashlib import blake2b
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask import plan
+from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, reduce_kernel, sizes_of
+from ndtomo_dask.computing import compute_arrays
+from ndtomo_dask.errors import OptionError, SchemaError, check_choice
+from ndtomo_dask.kernels import factors
+from ndtomo_dask.kernels.preparation import (
+    Preparation,
+    Sums,
+    counting_noise,
+    sums_combine,
+    sums_partial,
+)
+from ndtomo_dask.schema import (
+    CHANNEL,
+    MASK,
+    SPECTRAL_GRAM,
+    SPECTRAL_SCALE,
+    SPECTRAL_SHIFT,
+    SPECTRAL_SUM,
+    Variable,
+    floating,
+    label,
+    require,
+    variable_named,
+)
+
+Scaling = Literal["none", "poisson"]
+SCALINGS = ("none", "poisson")
+Data = xr.Dataset | Sequence[xr.Dataset]
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The spectra of one dataset, or of several together."""
+
+    verb: str
+    datasets: tuple[xr.Dataset, ...]
+    arrays: tuple[xr.DataArray, ...]
+    """One of each dataset, in whole spectra; NaN where ``mask`` marks a pixel."""
+    used: np.ndarray
+    """Channels that ``mask`` does not mark."""
+    masked: int
+    """Spectra that ``mask`` marks."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the data, used or not."""
+        return int(self.used.size)
+
+
+@dataclass(frozen=True)
+class SpectralMoments:
+    """Sums over all spectra, and what was done to these first."""
+
+    sums: factors.Moments
+    shift: np.ndarray
+    """Spectrum that was subtracted, (used,)."""
+    prepare: Preparation
+    masked: int
+
+    @property
+    def dropped(self) -> int:
+        """Spectra left out because a value is not finite, less those that are masked."""
+        return max(0, self.sums.dropped - self.masked)
+
+    def everywhere(self, values: np.ndarray) -> np.ndarray:
+        """Put values of the used channels, (…, used), in their places; NaN in the others."""
+        full = np.full((*values.shape[:-1], self.prepare.used.size), np.nan)
+        full[..., self.prepare.used] = values
+        return full
+
+
+def spectra_of(ds: Data, variable: str, *, verb: str) -> Spectra:
+    """Return the spectra that a verb was given, or say what is wrong with them."""
+    datasets = (ds,) if isinstance(ds, xr.Dataset) else tuple(ds)
+    if not datasets:
+        raise SchemaError(f"{verb} needs a dataset, but was given an empty list.")
+    about = variable_named(variable, verb=verb)
+    arrays = [require(one, about, verb=verb, whole=[CHANNEL]) for one in datasets]
+    channels = {array.sizes[CHANNEL] for array in arrays}
+    if len(channels) > 1:
+        raise SchemaError(
+            f"{verb} was given datasets of {' and '.join(map(str, sorted(channels)))} channels. "
+            f"Give it datasets with the same channels."
+        )
+    masks = [_mask_of(one, array) for one, array in zip(datasets, arrays, strict=True)]
+    used = np.ones(channels.pop(), dtype=bool)
+    for _, out in masks:
+        used &= ~out
+    kept = [
+        array if mask is None else array.astype(floating(array.dtype)).where(~mask)
+        for array, (mask, _) in zip(arrays, masks, strict=True)
+    ]
+    masked = sum(_count(mask, array) for array, (mask, _) in zip(arrays, masks, strict=True))
+    return Spectra(verb, datasets, tuple(kept), used, masked)
+
+
+def _mask_of(ds: xr.Dataset, array: xr.DataArray) -> tuple[xr.DataArray | None, np.ndarray]:
+    """Return the pixels that are masked in some used channel, and the channels masked in all."""
+    out = np.zeros(array.sizes[CHANNEL], dtype=bool)
+    if MASK.name not in ds or not set(ds[MASK.name].dims) <= set(array.dims):
+        return None, out
+    mask = ds[MASK.name].astype(bool).compute().reset_coords(drop=True)
+    if CHANNEL in mask.dims:
+        out = mask.all([dim for dim in mask.dims if dim != CHANNEL]).values
+        mask = mask[..., ~out].any(CHANNEL)
+    return (mask if mask.dims else None), out
+
+
+def _count(mask: xr.DataArray | None, array: xr.DataArray) -> int:
+    if mask is None:
+        return 0
+    repeats = [size for dim, size in array.sizes.items() if dim not in (*mask.dims, CHANNEL)]
+    return int(mask.sum()) * int(np.prod(repeats, dtype=int))
+
+
+def check_memory(spectra: Spectra, components: int, passes: int, allowed_mem: Any) -> None:
+    """Refuse blocks that would not fit the memory of a task."""
+    for array in spectra.arrays:
+        plan.find_components(
+            sizes_of(array), array.dtype.itemsize, components=components, passes=passes,
+            block=block_of(array), allowed_mem=allowed_memory(allowed_mem), step=spectra.verb,
+        )  # fmt: skip
+
+
+def moments_of(spectra: Spectra, *, scaling: Scaling = "none") -> SpectralMoments:
+    """Sum the spectra and their products, in one reading; Poisson scaling takes one before.
+
+    The shift is the mean of the block in the middle. Channels without a finite value there are
+    left out, unless there is none in any.
+    """
+    check_choice("scaling", scaling, SCALINGS)
+    (middle,) = compute_arrays([_middle_block(spectra.arrays[0])], "look at the first spectra")
+    rows = as_rows(middle.values)
+    alive = np.isfinite(rows).any(axis=0)
+    prepare = Preparation(spectra.used & alive if alive.any() else spectra.used)
+    if not prepare.used.any():
+        raise SchemaError(f"{spectra.verb} needs data, but 'mask' marks every channel.")
+    if scaling == "poisson":
+        sums = _reduce(spectra, sums_block, sums_combine, "sum the spectra", used=prepare.used)
+        prepare = counting_noise(sums, prepare.used)
+    shift = mean_spectrum(prepare(rows))
+    sums = _reduce(
+        spectra, moments_block, factors.moments_combine, "moments of the spectra",
+        shift=shift, prepare=prepare,
+    )  # fmt: skip
+    return SpectralMoments(sums, shift, prepare, spectra.masked)
+
+
+def _reduce(spectra: Spectra, partial: Any, combine: Any, description: str, **options: Any) -> Any:
+    parts = [
+        reduce_kernel(array, partial, combine, description=description, **options)
+        for array in spectra.arrays
+    ]
+    return reduce(combine, parts)
+
+
+def _middle_block(array: xr.DataArray) -> xr.DataArray:
+    where = {}
+    for dim, chunks in array.chunksizes.items():
+        middle = len(chunks) // 2
+        start = sum(chunks[:middle])
+        where[dim] = slice(start, start + chunks[middle])
+    return array.isel(where)
+
+
+def compressed(spectra: Spectra, moments: SpectralMoments, vectors: np.ndarray, shift: Any = None
+               ) -> list[xr.DataArray]:  # fmt: skip
+    """Coordinates of all spectra in a basis (used, rank), lazily."""
+    return [
+        apply_kernel(
+            project_block, array, core=[CHANNEL], out={"rank": vectors.shape[1]},
+            dtype=floating(array.dtype), vectors=vectors, prepare=moments.prepare, shift=shift,
+        )
+        for array in spectra.arrays
+    ]  # fmt: skip
+
+
+def moments_dataset(spectra: Spectra, moments: SpectralMoments, scaling: Scaling) -> xr.Dataset:
+    """Label moments, so that they can be stored."""
+    gram = np.full((spectra.channels,) * 2, np.nan)
+    gram[np.ix_(*[np.flatnonzero(moments.prepare.used)] * 2)] = moments.sums.gram
+    values: dict[Variable, np.ndarray] = {
+        SPECTRAL_SUM: moments.everywhere(moments.sums.sum),
+        SPECTRAL_SHIFT: moments.everywhere(moments.shift),
+    }
+    if moments.prepare.scale is not None:
+        values[SPECTRAL_SCALE] = moments.everywhere(moments.prepare.scale)
+    arrays = {about: xr.DataArray(value, dims=CHANNEL) for about, value in values.items()}
+    arrays[SPECTRAL_GRAM] = xr.DataArray(gram, dims=SPECTRAL_GRAM.dims)
+    made = xr.Dataset(coords=channel_coordinates(spectra)).assign_attrs(
+        spectra=moments.sums.count,
+        dropped_spectra=moments.dropped,
+        masked_spectra=moments.masked,
+        average=moments.prepare.average,
+        scaling=scaling,
+        digest=digest_of(spectra),
+    )
+    return label(made, arrays, step=spectra.verb, variable=spectra.arrays[0].name, scaling=scaling)
+
+
+def moments_given(found: xr.Dataset, spectra: Spectra) -> SpectralMoments:
+    """Take moments from a dataset, if they are of these spectra."""
+    gram = require(found, SPECTRAL_GRAM, verb=spectra.verb).values
+    if gram.shape[0] != spectra.channels or found.attrs.get("digest") != digest_of(spectra):
+        raise SchemaError(
+            f"{spectra.verb} was given moments of other data. Find them again, with the same "
+            f"variable, mask and order of datasets: find_spectral_moments(ds)."
+        )
+    used = np.isfinite(found[SPECTRAL_SHIFT.name].values)
+    where = np.flatnonzero(used)
+    scale = found[SPECTRAL_SCALE.name].values[used] if SPECTRAL_SCALE.name in found else None
+    masked = int(found.attrs["masked_spectra"])
+    sums = factors.Moments(
+        int(found.attrs["spectra"]),
+        int(found.attrs["dropped_spectra"]) + masked,
+        found[SPECTRAL_SUM.name].values[used],
+        gram[np.ix_(where, where)],
+    )
+    prepare = Preparation(used, scale, float(found.attrs["average"]))
+    return SpectralMoments(sums, found[SPECTRAL_SHIFT.name].values[used], prepare, masked)
+
+
+def moments_for(
+    spectra: Spectra, given: xr.Dataset | None, *, passes: int, rank: int, allowed_mem: Any
+) -> SpectralMoments:
+    """Take the moments that a verb was given, or compute them."""
+    if given is not None and not isinstance(given, xr.Dataset):
+        raise OptionError(
+            f"moments={given!r} is not a dataset. Pass what find_spectral_moments(ds) returned."
+        )
+    check_memory(spectra, rank, passes + (given is None), allowed_mem)
+    return moments_of(spectra) if given is None else moments_given(given, spectra)
+
+
+def digest_of(spectra: Spectra) -> str:
+    """Hash the sizes, types and masks of the data, and three spectra of each dataset."""
+    content = blake2b(spectra.used.tobytes() + str(spectra.masked).encode(), digest_size=16)
+    chosen = []
+    for array in spectra.arrays:
+        pixels = {dim: size for dim, size in array.sizes.items() if dim != CHANNEL}
+        about = (array.name, str(array.dtype), sorted(sizes_of(array).items()))
+        content.update(repr(about).encode())
+        chosen += [
+            array.isel({dim: n * size // 4 for dim, size in pixels.items()}) for n in (1, 2, 3)
+        ]
+    for spectrum in compute_arrays(chosen, "look at some spectra"):
+        content.update(np.ascontiguousarray(spectrum.values).tobytes())
+    return content.hexdigest()
+
+
+def channel_coordinates(spectra: Spectra) -> dict[Any, xr.DataArray]:
+    """Coordinates of the first dataset that lie on the channels, or on nothing."""
+    coords = spectra.datasets[0].coords.items()
+    return {name: axis for name, axis in coords if axis.dims in ((CHANNEL,), ())}
+
+
+def as_rows(block: np.ndarray) -> np.ndarray:
+    """Spectra as rows of real numbers, (…, channel) -> (pixel, channel)."""
+    return np.asarray(block.reshape(-1, block.shape[-1]), dtype=floating(block.dtype))
+
+
+def mean_spectrum(rows: np.ndarray) -> np.ndarray:
+    """Mean of the finite values of each channel, 0 without any; (pixel, channel) -> (channel,)."""
+    finite = np.isfinite(rows)
+    total = np.sum(rows, axis=0, where=finite, dtype=np.float64)
+    return np.asarray(total / np.maximum(finite.sum(axis=0), 1))
+
+
+def moments_block(
+    block: np.ndarray, *, shift: np.ndarray, prepare: Preparation | None = None
+) -> factors.Moments:
+    """Moments of the spectra of one block, (…, channel)."""
+    return factors.moments_partial(as_rows(block), shift, prepare=prepare)
+
+
+def sums_block(block: np.ndarray, *, used: np.ndarray) -> Sums:
+    """Sum of the spectra of one block, (…, channel)."""
+    return sums_partial(as_rows(block), used)
+
+
+def project_block(
+    block: np.ndarray,
+    *,
+    vectors: np.ndarray,
+    prepare: Preparation | None = None,
+    shift: np.ndarray | None = None,
+) -> np.ndarray:
+    """Coordinates of spectra in a basis, (y, x, channel), (used, rank) -> (y, x, rank)."""
+    rows = factors.project_spectra(as_rows(block), vectors, shift, prepare)
+    return rows.reshape(*block.shape[:-1], -1)
+
+
+def check_counts(named: Iterable[tuple[str, int]]) -> None:
+    """Refuse counts below one."""
+    for name, value in named:
+        if value < 1:
+            raise OptionError(f"{name}={value} must be 1 or more.")
