@@ -8,8 +8,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+Integers = NDArray[np.int64]
 
 DEPENDENT = 1e-12
 """A component of which less than this share of its energy is its own is not determined."""
@@ -18,7 +20,7 @@ LARGEST_LEVERAGE = 0.99
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def inner_products(rows: Float64, vectors: Float64, out: Float64) -> None:
+def inner_products(rows: Float, vectors: Float64, out: Float64) -> None:
     """Inner products of rows and vectors, each in the same order wherever it stands.
 
     # (row, channel), (vector, channel) -> out (row, vector)
@@ -55,19 +57,15 @@ def gram_of(left: Float64, right: Float64) -> Float64:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def squared_residuals(rows: Float64, design: Float64, amounts: Float64, squares: Float64) -> None:
-    """Write the squares of what a model leaves of each row."""
-    # (row, channel), (component, channel), (row, component) -> squares (row, channel)
-    for row in range(rows.shape[0]):
-        rest = squares[row]
-        rest[:] = rows[row]
-        for component in range(design.shape[0]):
-            amount = amounts[row, component]
-            if amount != 0.0:
-                for channel in range(rest.size):
-                    rest[channel] -= amount * design[component, channel]
-        for channel in range(rest.size):
-            rest[channel] *= rest[channel]
+def squared_residuals(
+    row: Float, design: Float64, amounts: Float64, active: Integers, squares: Float64
+) -> None:
+    """Write the squares of what the ``active`` components of a model leave of a row."""
+    # (channel,), (component, channel), (component,) -> squares (channel,)
+    squares[:] = row
+    _add_rows(squares, -amounts[active], design, active)
+    for channel in range(squares.size):
+        squares[channel] *= squares[channel]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
@@ -100,7 +98,7 @@ def find_influence(
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def _add_rows(target: Float64, factors: Float64, rows: Float64, which: NDArray[np.int64]) -> None:
+def _add_rows(target: Float64, factors: Float64, rows: Float64, which: Integers) -> None:
     # (channel,) += Σ factor · row over the rows named; four at a time, to read the target less.
     last = which.size - which.size % 4
     for place in range(0, last, 4):

@@ -31,6 +31,8 @@ Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Integers = NDArray[np.uint8]
 
+TILE = 4
+"""Rows whose residuals are worked on together, and never leave the nearest cache."""
 SLAB_SAMPLES, LEAST_ROWS = 2**18, 64
 """Samples that one thread works on at a time, which stay in its cache, and rows at least."""
 
@@ -62,6 +64,8 @@ class Design(NamedTuple):
     """(component, channel)."""
     norm: Float64
     """Length that each had, (component,)."""
+    gram: Float64
+    """Their inner products, (component, component)."""
     free: Bool
     """Whether its weight may be negative, (component,)."""
     references: int
@@ -91,13 +95,13 @@ def design_matrix(
     rows = np.concatenate([exact, polynomials])
     norm = np.linalg.norm(rows, axis=1)
     free = np.arange(len(rows)) >= (len(exact) if nonnegative else 0)
-    return Design(rows / norm[:, None], norm, free, len(exact))
+    unit = rows / norm[:, None]
+    return Design(unit, norm, gram_of(unit, unit), free, len(exact))
 
 
 def dependent_component(design: Design) -> int | None:
     """Index of the first component that is a sum of those before it; None if there is none."""
-    gram = gram_of(design.rows, design.rows)
-    place = first_dependent(gram)
+    place = first_dependent(design.gram)
     return None if place < 0 else place
 
 
@@ -136,71 +140,80 @@ def _fit_slab(
     spectra: Float, variance: Float | None, design: Design, robust: bool,
     out: tuple[Float64, Float64, Float64, Integers],
 ) -> None:  # fmt: skip
-    rows = np.array(spectra, dtype=np.float64, order="C")
-    usable = np.isfinite(rows)
-    if variance is None and usable.all() and rows.shape[1] > len(design.rows):
-        _fit_alike(rows, design.rows, design.free, robust, *out)
-        return
-    weights = np.ones_like(rows)
-    if variance is not None:
-        usable &= np.isfinite(variance) & (variance > 0)
-        weights[usable] = 1 / np.asarray(variance, dtype=np.float64)[usable]
-    rows[~usable], weights[~usable] = 0.0, 0.0
-    alike = usable.all(axis=1) & (variance is None) & (rows.shape[1] > len(design.rows))
-    robust &= variance is None
-    for chosen in (alike, ~alike):
-        parts: Any = tuple(np.ascontiguousarray(array[chosen]) for array in out)
-        if chosen is alike:
-            _fit_alike(rows[chosen], design.rows, design.free, robust, *parts)
-        else:
-            _fit_each(rows[chosen], weights[chosen], design.rows, design.free, robust, *parts)
+    kept = spectra.dtype in (np.float32, np.float64)
+    rows = np.ascontiguousarray(spectra, dtype=None if kept else np.float64)
+    left = np.ones(len(rows), dtype=np.bool_)
+    if variance is None and rows.shape[1] > len(design.rows):
+        _fit_alike(rows, design.rows, design.gram, design.free, robust, *out)
+        left = out[-1] != FITTED
+    if left.any():
+        found: Any = [np.ascontiguousarray(array[left]) for array in out]
+        weights = _weights(rows[left], None if variance is None else variance[left])
+        rest = np.where(weights > 0, rows[left], 0).astype(np.float64)
+        _fit_each(rest, weights, design.rows, design.free, robust and variance is None, *found)
         target: Any
-        for target, found in zip(out, parts, strict=True):
-            target[chosen] = found
+        for target, values in zip(out, found, strict=True):
+            target[left] = values
+
+
+def _weights(rows: Float, variance: Float | None) -> Float64:
+    """Reciprocal variances, or 1; 0 where a sample or its variance is not finite."""
+    if variance is None:
+        return np.isfinite(rows).astype(np.float64)
+    usable = np.isfinite(rows) & np.isfinite(variance) & (variance > 0)
+    return np.where(usable, 1 / np.where(usable, variance, 1).astype(np.float64), 0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _fit_alike(
-    rows: Float64, design: Float64, free: Bool, robust: bool,
+    rows: Float, design: Float64, gram: Float64, free: Bool, robust: bool,
     amounts: Float64, variances: Float64, chi_square: Float64, status: Integers,
 ) -> None:  # fmt: skip
-    # Rows without gaps and with equal weights share their normal equations.
-    gram, products, squares = gram_of(design, design), np.empty_like(amounts), np.empty_like(rows)
+    # Rows without gaps and with equal weights share their normal equations; others are left.
+    products = np.empty_like(amounts)
     inner_products(rows, design, products)
     pivot_rows(products, gram, free, amounts)
-    squared_residuals(rows, design, amounts, squares)
-    for row in range(rows.shape[0]):
-        unknowns = np.count_nonzero(amounts[row])
-        chi_square[row] = sum_in_order(squares[row]) / max(rows.shape[1] - unknowns, 1)
-    status[:] = FITTED
     order, edges = _by_active(amounts)
     matrix, diagonal = np.empty_like(design), np.empty(design.shape[0])
-    found = np.empty_like(amounts)
+    squares, found = np.empty((TILE, rows.shape[1])), np.empty((TILE, design.shape[0]))
     # Rows in which the same amounts are 0 share what a residual does to each amount.
     for group in range(edges.size - 1):
-        inside = order[edges[group] : edges[group + 1]]
-        active = amounts[inside[0]] != 0.0
+        active = amounts[order[edges[group]]] != 0.0
+        which = np.flatnonzero(active)
+        freedom = max(rows.shape[1] - which.size, 1)
         find_influence(gram, design, active, robust, matrix, diagonal)
         if robust:
             square_influence(matrix, design, active)
-            inner_products(squares[inside], matrix, found)
-        for place, row in enumerate(inside):
-            variances[row] = found[place] if robust else diagonal * chi_square[row]
+        for first in range(edges[group], edges[group + 1], TILE):
+            inside = order[first : min(first + TILE, edges[group + 1])]
+            for place, row in enumerate(inside):
+                squared_residuals(rows[row], design, amounts[row], which, squares[place])
+                chi_square[row] = sum_in_order(squares[place]) / freedom
+                status[row] = FITTED
+            if robust:
+                inner_products(squares[: inside.size], matrix, found)
+            for place, row in enumerate(inside):
+                for component in range(diagonal.size):
+                    spread = diagonal[component] * chi_square[row]
+                    variances[row, component] = found[place, component] if robust else spread
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _by_active(amounts: Float64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    # Order the rows by which of their amounts are 0, and say where each pattern begins.
+    # Order the rows that have amounts by which of them are 0, and say where each pattern begins.
     key = np.zeros(amounts.shape[0])
     for component in range(amounts.shape[1]):
         for row in range(key.size):
             key[row] = (key[row] + (amounts[row, component] != 0.0)) * 1.37
-    order = np.argsort(key)
+    key[np.isnan(amounts[:, 0])] = np.inf
+    order = np.argsort(key)[: np.count_nonzero(key < np.inf)]
     edges = [0]
     for place in range(1, order.size):
-        before, here = amounts[order[place - 1]], amounts[order[place]]
-        if ((before != 0.0) != (here != 0.0)).any():
-            edges.append(place)
+        before, here = order[place - 1], order[place]
+        for component in range(amounts.shape[1]):
+            if (amounts[before, component] != 0.0) != (amounts[here, component] != 0.0):
+                edges.append(place)
+                break
     if order.size:
         edges.append(order.size)
     return order, np.array(edges)
@@ -227,8 +240,8 @@ def _fit_each(
         one = rows[row : row + 1]
         inner_products(one, weighted, products)
         pivot_rows(products, gram, free, found)
-        squared_residuals(one, design, found, rest)
         active = found[0] != 0.0
+        squared_residuals(one[0], design, found[0], np.flatnonzero(active), rest[0])
         rest[0] *= weights[row]
         chi = sum_in_order(rest[0]) / max(int(usable - np.count_nonzero(active)), 1)
         find_influence(gram, weighted, active, robust, matrix, diagonal)
