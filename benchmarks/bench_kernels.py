@@ -25,7 +25,7 @@ from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.graphs import Batch
 from ndtomo_dask.kernels import factors, solvers
 from ndtomo_dask.kernels.least_squares import fit_peak
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import MODEL, load_projector
 
 RUNNING = tuple(name for name, size in SIZES.items() if size.runs)
 
@@ -43,7 +43,7 @@ class Reconstruction:
         channels = min(size.channels, 64)
         densities = truth.head_channels(channels)
         self.sinogram = (truth.head_sinogram(theta, size.size) @ densities).astype(np.float32)
-        self.A = load_projector("cpu", ParallelGeometry.centered(theta, size.size))
+        self.A = load_projector("cpu", ParallelGeometry.centered(theta, size.size), MODEL)
         self.volume = solvers.fbp(self.A, self.sinogram)  # compiles what is timed
         self.A(self.volume)
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.truth import circle, head_channels, head_image, head_sinogram, relative_rmse
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
-from ndtomo_dask.kernels.projectors import Projector, load_projector
+from ndtomo_dask.kernels.projectors import MODEL, Projector, load_projector
 
 Solve = Callable[..., Any]
 TIMED = 6
@@ -43,7 +43,7 @@ class Data(NamedTuple):
 def make_data(size: int, angles: int, channels: int, noise: float) -> Data:
     """Ellipses of the head phantom, all of positive density, with normal noise."""
     theta = np.linspace(0, np.pi, angles, endpoint=False)
-    A = load_projector("cpu", ParallelGeometry.centered(theta, size))
+    A = load_projector("cpu", ParallelGeometry.centered(theta, size), MODEL)
     spectra = np.abs(head_channels(channels))
     clean = head_sinogram(theta, size) @ spectra
     level = noise * clean.max(axis=(0, 1))

@@ -27,7 +27,7 @@ from benchmarks.contest import (
 )
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import MODEL, load_projector
 
 SIZES = ((128, 90), (256, 180), (512, 360))
 CHANNELS = 256
@@ -69,7 +69,8 @@ def contest(
 
 def _ours(method: str, theta: np.ndarray, sinogram: np.ndarray) -> Callable[[], Any]:
     geometry = ParallelGeometry.centered(theta, sinogram.shape[1])
-    A, solve = load_projector("cpu", geometry), getattr(solvers, method)
+    model = "pixel" if method == "fbp" else MODEL
+    A, solve = load_projector("cpu", geometry, model), getattr(solvers, method)
     options = {} if method == "fbp" else {"iterations": METHODS[method]}
     return lambda: solve(A, sinogram, **options)
 

@@ -15,7 +15,7 @@ from ndtomo_dask.apply import apply_kernel
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.projectors import check_backend, load_projector
+from ndtomo_dask.kernels.projectors import MODEL, check_backend, load_projector
 from ndtomo_dask.kernels.reconstruction import METHODS, given_options
 from ndtomo_dask.kernels.solvers import hold_out, score_candidates, score_iterations
 from ndtomo_dask.scan_geometry import geometry_of
@@ -177,7 +177,7 @@ def held_out_block(
     finite = np.isfinite(sinogram)
     held_out = hold_out(geometry, fraction, seed)
     judged = finite[held_out].sum(axis=(0, 1))
-    A, solve = load_projector(backend, geometry), METHODS[method].solve
+    A, solve = load_projector(backend, geometry, MODEL), METHODS[method].solve
     known: dict[str, Any] = {"held_out": held_out, "mask": None if finite.all() else ~finite}
     samples = np.where(finite, sinogram, sinogram.dtype.type(0))
     if "regularization" in candidates[0] and len({c["regularization"] for c in candidates}) > 1:

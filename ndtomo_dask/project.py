@@ -16,7 +16,7 @@ from ndtomo_dask.apply import (
 )
 from ndtomo_dask.coordinates import axis_variable
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.projectors import check_backend, load_projector
+from ndtomo_dask.kernels.projectors import MODEL, check_backend, load_projector
 from ndtomo_dask.scan_geometry import geometry_of_volume
 from ndtomo_dask.schema import (
     ANGLE,
@@ -120,6 +120,6 @@ def project_block(
 ) -> np.ndarray:
     """Project one block, (y, x, channel) per mm -> (angle, translation, channel)."""
     volume = np.asarray(volume, dtype=floating(volume.dtype))
-    sinogram = np.asarray(load_projector(backend, geometry)(volume))
+    sinogram = np.asarray(load_projector(backend, geometry, MODEL)(volume))
     sinogram *= volume.dtype.type(step)
     return sinogram

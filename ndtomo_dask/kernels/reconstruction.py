@@ -15,7 +15,7 @@ from ndtomo_dask.errors import OptionError, check_choice
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.gaps import bridge_gaps, channels_by_projections
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import MODEL, load_projector
 from ndtomo_dask.kernels.variance import fbp_variance, variance_by_sampling
 
 Block = NDArray[np.floating]
@@ -204,7 +204,7 @@ def _iterate(
         sinogram = np.where(finite, sinogram, sinogram.dtype.type(0))
     if asked.pop("start", False):
         asked["x0"] = np.asarray(beside[0], dtype=sinogram.dtype) * sinogram.dtype.type(step)
-    A = load_projector(backend, geometry)
+    A = load_projector(backend, geometry, MODEL)
     volume = np.asarray(METHODS[method].solve(A, sinogram, **asked))
     volume[..., ~finite.any(axis=(0, 1))] = np.nan
     return volume

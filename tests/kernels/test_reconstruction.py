@@ -6,7 +6,7 @@ import pytest
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import MODEL, load_projector
 from ndtomo_dask.kernels.reconstruction import (
     METHODS,
     given_options,
@@ -18,7 +18,7 @@ from tests.solver_cases import blobs, half_turn
 from tests.tolerances import ROUNDING
 
 GEOMETRY = ParallelGeometry.centered(half_turn(24), 20)
-A = load_projector("cpu", GEOMETRY)
+A = load_projector("cpu", GEOMETRY, MODEL)
 DOUBLE = ROUNDING[np.dtype("float64")]
 
 

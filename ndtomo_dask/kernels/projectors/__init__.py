@@ -24,6 +24,10 @@ LOADERS = {
     "torch": "ndtomo_dask.kernels.projectors.torch:TorchProjector",
 }
 
+MODEL = "joseph"
+"""Model by which verbs project, and by which methods iterate that do. Filtered back-projection does
+not: it interpolates between samples (``"pixel"``)."""
+
 
 class Projector(Protocol):
     """What a solver needs of a projector: A(x), A.T(y), and the geometry behind them.

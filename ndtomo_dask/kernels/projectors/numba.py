@@ -19,8 +19,8 @@ from ndtomo_dask.errors import check_choice
 from ndtomo_dask.geometry import ParallelGeometry, Selection
 from ndtomo_dask.kernels.filters import WINDOWS
 from ndtomo_dask.kernels.projectors import check_block
-from ndtomo_dask.kernels.projectors.footprints import check_gaps
-from ndtomo_dask.kernels.projectors.passes import BackProjection, Levels
+from ndtomo_dask.kernels.projectors.footprints import check_gaps, footprint, reach
+from ndtomo_dask.kernels.projectors.passes import PLAIN, BackProjection, Levels
 from ndtomo_dask.kernels.projectors.tiles import compiled
 from ndtomo_dask.kernels.threads import run_threaded
 
@@ -41,16 +41,24 @@ Index = NDArray[np.uint64]
 
 
 class NumbaProjector:
-    """Pixel-driven linear interpolation on the CPU, adjoint to rounding; float32 or float64.
+    """Linear interpolation on the CPU, adjoint to rounding; float32 or float64.
 
-    A pixel gives its value times ``pixel_size``² to the two nearest samples; pixels may not be
-    larger than a translation step, or some samples would see none of them.
+    Between samples (``"pixel"``) or between pixels (``"joseph"``): either way a pixel meets the two
+    nearest samples and no other, by a triangular footprint. So pixels may not be larger than a
+    translation step.
     """
 
-    def __init__(self, geometry: ParallelGeometry) -> None:
+    models = ("pixel", "joseph")
+
+    def __init__(self, geometry: ParallelGeometry, model: str = "pixel") -> None:
         check_gaps("pixel", geometry)
         self.geometry = geometry
-        self._area = geometry.pixel_size**2
+        self.model = model
+        self._reach = reach(model, geometry)
+        self._peak = footprint(
+            model, np.zeros(geometry.angles.size), geometry.cos, geometry.sin,
+            pixel_size=geometry.pixel_size,
+        )  # fmt: skip
         self._rays = (np.cos(geometry.angles), np.sin(geometry.angles), geometry.origins)
 
     def __call__(self, volume: Block) -> Block:  # (y, x, ...) -> (angle, translation, ...)
@@ -64,7 +72,9 @@ class NumbaProjector:
 
         def project(piece: tuple[int, tuple[int, int]]) -> None:
             angle, (channel, lanes) = piece
-            _project_strip(pixels, *grid, *self._rays, sinogram, angle, channel, lanes)
+            _project_strip(
+                pixels, *grid, *self._rays, self._peak, self._reach, sinogram, angle, channel, lanes
+            )
 
         run_threaded(project, product(range(0, shape[0], STRIP), _lanes(pixels.shape[2])))
         return sinogram.reshape(*shape, *volume.shape[2:])
@@ -76,7 +86,7 @@ class NumbaProjector:
 
     def select(self, projections: Selection) -> "NumbaProjector":
         """Keep some of the projections; nothing is computed anew but their cosines."""
-        return NumbaProjector(self.geometry.select(projections))
+        return NumbaProjector(self.geometry.select(projections), self.model)
 
     def fbp(
         self, sinogram: Block, filter_name: str = "ram-lak", *, levels: Levels | None = None
@@ -121,7 +131,8 @@ class NumbaProjector:
     def _back_project(self, sinogram: Block) -> Block:  # (angle, translation, ...) -> (y, x, ...)
         geometry = self.geometry
         check_block(sinogram, (geometry.angles.size, geometry.translations), "sinogram")
-        volume = self._exact.copied(_channels_last(sinogram), self._area)
+        narrow = PLAIN if self.model == "pixel" else 1 / self._reach
+        volume = self._exact.copied(_channels_last(sinogram), self._peak, narrow)
         return volume.reshape(*geometry.shape, *sinogram.shape[2:])
 
 
@@ -155,26 +166,28 @@ def _first_sample(u: float, cos: float, sin: float) -> int:
 
 @compiled
 def _locate_rays(
-    first: Index, weights: Block, slot: int, u: float, step: float, count: int, stride: int
-) -> None:
-    """Write which three pixels of a line each of ``count`` samples sees, and their weights.
+    first: Index, weights: Block, slot: int, u: float, step: float, reach: float, count: int,
+    seen: int, stride: int,
+) -> None:  # fmt: skip
+    """Write which ``seen`` pixels of a line each of ``count`` samples sees, and their weights.
 
     The first pixel projects onto u, the next onto u + step; with 0.7 <= abs(step) <= 1, no more
-    than three lie within one sample. ``stride`` is the distance of two pixels in the scratch.
+    than three lie within one sample, and no more than two within ``abs(step)``. ``stride`` is the
+    distance of two pixels in the scratch.
     """
     where = first[slot * SPAN : slot * SPAN + count]
     weight = weights[3 * slot * SPAN : 3 * (slot + 1) * SPAN]
     before, middle, after = weight[:SPAN], weight[SPAN : 2 * SPAN], weight[2 * SPAN :]
-    inverse = 1 / step
-    reach = abs(inverse)
+    inverse, slope = 1 / step, 1 / reach
+    ahead = reach * abs(inverse)
     for sample in range(count):
-        pixel = math.floor((sample - u) * inverse - reach) + 1
-        pixel = min(max(pixel, 0), TILE - 3)
+        pixel = math.floor((sample - u) * inverse - ahead) + 1
+        pixel = min(max(pixel, 0), TILE - seen)
         offset = u + pixel * step - sample
         where[sample] = pixel * stride
-        before[sample] = max(0.0, 1.0 - abs(offset))
-        middle[sample] = max(0.0, 1.0 - abs(offset + step))
-        after[sample] = max(0.0, 1.0 - abs(offset + 2 * step))
+        before[sample] = max(0.0, 1.0 - slope * abs(offset))
+        middle[sample] = max(0.0, 1.0 - slope * abs(offset + step))
+        after[sample] = max(0.0, 1.0 - slope * abs(offset + 2 * step))
 
 
 @compiled
@@ -212,44 +225,66 @@ def _collect(
 
 
 @compiled
+def _collect_pairs(
+    taps: Block, line: Block, following: Block, first: Index, weights: Block, count: int,
+    stride: int, lanes: int,
+) -> None:  # fmt: skip
+    """Do the same where a sample sees two pixels of a line."""
+    wide, one = np.uint64(lanes), np.uint64(stride)
+    for sample in range(count):
+        i, j = first[sample], first[sample + SPAN]
+        a0, a1 = weights[sample], weights[sample + SPAN]
+        b0, b1 = weights[sample + 3 * SPAN], weights[sample + 4 * SPAN]
+        tap = np.uint64(sample) * wide
+        for lane in range(lanes):
+            k = np.uint64(lane)
+            total = taps[tap + k]
+            total = total + a0 * line[i + k]
+            total = total + a1 * line[i + one + k]
+            total = total + b0 * following[j + k]
+            total = total + b1 * following[j + one + k]
+            taps[tap + k] = total
+
+
+@compiled
 def _project_tile(
-    taps: Block,
-    pixels: Block,
-    first: Index,
-    weights: Block,
-    u: float,
-    cos: float,
-    sin: float,
-    lanes: int,
-) -> None:
+    taps: Block, pixels: Block, first: Index, weights: Block, u: float, cos: float, sin: float,
+    reach: float, lanes: int,
+) -> None:  # fmt: skip
     """Add a whole tile to the samples of one angle, by lines along its flatter axis."""
     along, across = (cos, -sin) if abs(cos) >= abs(sin) else (-sin, cos)
     stride, pitch = (lanes, PITCH * lanes) if abs(cos) >= abs(sin) else (PITCH * lanes, lanes)
+    seen = 2 if reach <= abs(along) * (1 + 1e-9) else 3
     for n in range(0, TILE, 2):
         near = u + n * across
         low = math.floor(min(near, near + across) + min(0.0, (TILE - 1) * along))
         high = math.floor(max(near, near + across) + max(0.0, (TILE - 1) * along))
         count = high - low + 2
-        _locate_rays(first, weights, 0, near - low, along, count, stride)
-        _locate_rays(first, weights, 1, near + across - low, along, count, stride)
-        seen, line, following = taps[low * lanes :], pixels[n * pitch :], pixels[(n + 1) * pitch :]
-        if lanes == WIDE:  # a constant trip count is unrolled whole
-            _collect(seen, line, following, first, weights, count, stride, WIDE)
+        _locate_rays(first, weights, 0, near - low, along, reach, count, seen, stride)
+        _locate_rays(first, weights, 1, near + across - low, along, reach, count, seen, stride)
+        sums, line, following = taps[low * lanes :], pixels[n * pitch :], pixels[(n + 1) * pitch :]
+        if seen == 2 and lanes == WIDE:  # a constant trip count is unrolled whole
+            _collect_pairs(sums, line, following, first, weights, count, stride, WIDE)
+        elif seen == 2:
+            _collect_pairs(sums, line, following, first, weights, count, stride, NARROW)
+        elif lanes == WIDE:
+            _collect(sums, line, following, first, weights, count, stride, WIDE)
         else:
-            _collect(seen, line, following, first, weights, count, stride, NARROW)
+            _collect(sums, line, following, first, weights, count, stride, NARROW)
 
 
 @compiled
 def _scatter_tile(
-    taps: Block, pixels: Block, u: float, across: float, down: float, lanes: int
+    taps: Block, pixels: Block, u: float, across: float, down: float, reach: float, lanes: int
 ) -> None:
     """Add a whole tile of small pixels, any number of which may fall on one sample."""
+    slope = 1 / reach
     for row in range(TILE):
         for column in range(TILE):
             position = u + column * across - row * down
             sample = math.floor(position)
-            fraction = taps.dtype.type(position - sample)
-            rest = taps.dtype.type(1) - fraction
+            fraction = taps.dtype.type(max(0.0, 1 - (sample + 1 - position) * slope))
+            rest = taps.dtype.type(max(0.0, 1 - (position - sample) * slope))
             near, far = taps[sample * lanes :], taps[(sample + 1) * lanes :]
             pixel = pixels[(row * PITCH + column) * lanes :]
             for lane in range(lanes):
@@ -260,10 +295,14 @@ def _scatter_tile(
 @compiled
 def _project_strip(
     volume: Block, y: Float64, x: Float64, size: float, cos: Float64, sin: Float64,
-    origins: Float64, sinogram: Block, angle: int, channel: int, lanes: int,
+    origins: Float64, peak: Float64, reach: Float64, sinogram: Block, angle: int, channel: int,
+    lanes: int,
 ) -> None:  # fmt: skip
-    """Fill some whole projections of the sinogram, for the channels of one pass."""
-    area = volume.dtype.type(size * size)
+    """Fill some whole projections of the sinogram, for the channels of one pass.
+
+    The footprint of a pixel is a triangle, as high and as wide to either side as ``peak`` and
+    ``reach`` say for each angle.
+    """
     height, width, channels = volume.shape
     count = min(lanes, channels - channel)
     taps = _aligned(SPAN * lanes, volume)
@@ -278,19 +317,23 @@ def _project_strip(
                 offset = (r * PITCH + c) * lanes
                 pixel = pixels[offset : offset + count]
                 for lane in range(count):
-                    pixel[lane] = area * volume[row + r, column + c, channel + lane]
+                    pixel[lane] = volume[row + r, column + c, channel + lane]
         for a in range(angle, min(angle + STRIP, cos.size)):
             taps[:] = 0.0
             u = origins[a] + x[column] * cos[a] - y[row] * sin[a]
             start = _first_sample(u, size * cos[a], size * sin[a])
             if size == 1.0:
-                _project_tile(taps, pixels, first, weights, u - start, cos[a], sin[a], lanes)
+                _project_tile(
+                    taps, pixels, first, weights, u - start, cos[a], sin[a], reach[a], lanes
+                )
             else:
-                _scatter_tile(taps, pixels, u - start, size * cos[a], size * sin[a], lanes)
+                across, down = size * cos[a], size * sin[a]
+                _scatter_tile(taps, pixels, u - start, across, down, reach[a], lanes)
+            high = volume.dtype.type(peak[a])
             for sample in range(max(0, -start), min(SPAN, sinogram.shape[1] - start)):
                 tap = taps[sample * lanes : sample * lanes + count]
                 for lane in range(count):
-                    sinogram[a, start + sample, channel + lane] += tap[lane]
+                    sinogram[a, start + sample, channel + lane] += high * tap[lane]
 
 
 @compiled

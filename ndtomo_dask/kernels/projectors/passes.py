@@ -46,6 +46,8 @@ SMOOTHING = 1.3
 
 Linear interpolation passes sinc(f)² on average, and also noise from beyond the largest frequency;
 two levels do not."""
+PLAIN = np.zeros(0)
+"""Linear interpolation between two samples, at every angle."""
 
 
 class Pass(NamedTuple):
@@ -84,9 +86,13 @@ class BackProjection:
         self._lines[2] += beyond
         self._means = fine * np.stack([np.cos(rays.means), np.sin(rays.means)])
 
-    def copied(self, sinogram: Block, factor: float) -> Block:
-        """Back-project the samples as they are, times a factor; contiguous blocks of 3 axes."""
-        rays, factors = self.rays, np.full(self.rays.order.size, float(factor))
+    def copied(self, sinogram: Block, factors: Float64, narrow: Float64 = PLAIN) -> Block:
+        """Back-project the samples as they are, in one level; contiguous blocks of 3 axes.
+
+        Each projection is multiplied by its factor, and interpolated by a triangle that is so many
+        times as steep as the usual one.
+        """
+        rays, factors = self.rays, factors[self.rays.order]
 
         def pack(packed: Block, first: int, some: slice, turn: Pass) -> None:
             chosen = (rays.order[some], rays.mirrored[some], factors[some])
@@ -94,7 +100,7 @@ class BackProjection:
                 packed, sinogram, first, *chosen, turn.width, turn.share, turn.channel, turn.lanes
             )
 
-        return self._run(sinogram, pack)
+        return self._run(sinogram, pack, narrow[rays.order] if narrow.size else PLAIN)
 
     def filtered(self, sinogram: Block, filter_name: str) -> Block:
         """Reconstruct; contiguous blocks of 3 axes."""
@@ -122,7 +128,12 @@ class BackProjection:
 
         return self._run(sinogram, pack)
 
-    def _run(self, sinogram: Block, pack: Callable[[Block, int, slice, Pass], None]) -> Block:
+    def _run(
+        self,
+        sinogram: Block,
+        pack: Callable[[Block, int, slice, Pass], None],
+        narrow: Float64 = PLAIN,
+    ) -> Block:
         channels, count = sinogram.shape[2], self.rays.order.size
         volume = aligned_volume((*self.geometry.shape, channels), sinogram.dtype)
         room = count * (self.samples + tiles.GAP) + tiles.GAP
@@ -137,7 +148,7 @@ class BackProjection:
                 pack(packed, first, slice(first, first + TOGETHER), turn)
 
             run_threaded(fill, range(0, count, TOGETHER))
-            self._fill_tiles(volume, packed, turn)
+            self._fill_tiles(volume, packed, turn, narrow)
         return volume
 
     def _widest(self, channels: int) -> int:
@@ -145,12 +156,12 @@ class BackProjection:
         allowed = PACKED * self.geometry.translations * channels
         return next((n for n in (WIDE, 32) if n * (self.samples + tiles.GAP) <= allowed), 16)
 
-    def _fill_tiles(self, volume: Block, packed: Block, turn: Pass) -> None:
+    def _fill_tiles(self, volume: Block, packed: Block, turn: Pass, narrow: Float64) -> None:
         y, x, pixel = self.geometry.y, self.geometry.x, float(self.geometry.pixel_size)
 
         def directly(row: int) -> None:
             tiles.back_project_directly(
-                volume, packed, self.samples, self._lines, y, x, pixel, row, turn.channel,
+                volume, packed, self.samples, self._lines, narrow, y, x, pixel, row, turn.channel,
                 turn.lanes,
             )  # fmt: skip
 

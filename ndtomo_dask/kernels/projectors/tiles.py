@@ -23,6 +23,7 @@ from ndtomo_dask.kernels.projectors.vectors import (
     ROWS,
     TAPS,
     accumulate,
+    accumulate_weighted,
     combine,
     locate,
     stream,
@@ -96,6 +97,29 @@ def _add_windows(
 
 
 @compiled
+def _add_weighted_windows(
+    pixels: Block, taps: Block, first: Place, nears: Block, fars: Block, columns: int, count: int,
+    lanes: int,
+) -> None:  # fmt: skip
+    if lanes == 64:
+        accumulate_weighted(pixels, taps, first, nears, fars, columns, count, TILE, 64)
+    elif lanes == 32:
+        accumulate_weighted(pixels, taps, first, nears, fars, columns, count, TILE, 32)
+    else:
+        accumulate_weighted(pixels, taps, first, nears, fars, columns, count, TILE, 16)
+
+
+@compiled
+def _weigh_taps(nears: Block, fars: Block, slot: int, narrow: float) -> None:
+    """Turn fractions into weights of both taps: a triangle ``narrow`` times as steep."""
+    slope, one = nears.dtype.type(narrow), nears.dtype.type(1)
+    for column in range(slot * TILE, (slot + 1) * TILE):
+        fraction = nears[column]
+        nears[column] = max(nears.dtype.type(0), one - fraction * slope)
+        fars[column] = max(nears.dtype.type(0), one - (one - fraction) * slope)
+
+
+@compiled
 def _store(volume: Block, pixels: Block, tile: int, row: int, column: int, channel: int,
            lanes: int) -> None:  # fmt: skip
     """Write a tile; whole cache lines go past the caches, which would have to read them first."""
@@ -122,17 +146,20 @@ def _store(volume: Block, pixels: Block, tile: int, row: int, column: int, chann
 
 @compiled
 def back_project_directly(
-    volume: Block, packed: Block, samples: int, rays: Float64, y: Float64, x: Float64,
-    pixel: float, row: int, channel: int, lanes: int,
+    volume: Block, packed: Block, samples: int, rays: Float64, narrow: Float64, y: Float64,
+    x: Float64, pixel: float, row: int, channel: int, lanes: int,
 ) -> None:  # fmt: skip
     """Fill a row of tiles of the volume, for the channels of one pass.
 
-    ``rays`` is (cos, sin, origin) of each projection; origins count from its first sample.
+    ``rays`` is (cos, sin, origin) of each projection; origins count from its first sample. A pixel
+    weighs samples by a triangle, ``narrow`` times as steep as that of linear interpolation; none
+    are given for that one.
     """
     tile, reach = TILE, REACH
     half, pitch = (tile - 1) / 2 * pixel, samples + GAP
     pixels = _aligned(tile * tile * lanes, volume)
     first, fractions = np.zeros(ABREAST * tile, dtype=np.uint32), _aligned(ABREAST * tile, volume)
+    fars, weighted = _aligned(ABREAST * tile, volume), narrow.size > 0
     corner, start = np.zeros(ABREAST), np.zeros(ABREAST, dtype=np.int64)
     rows, cos, sin = min(tile, volume.shape[0] - row), rays[0], rays[1]
     for column in range(0, volume.shape[1], tile):
@@ -152,8 +179,13 @@ def back_project_directly(
                     a = angle + slot
                     u = corner[slot] - r * pixel * sin[a]
                     locate(fractions, first, slot, u, pixel * cos[a], start[slot], lanes, TILE)
+                    if weighted:
+                        _weigh_taps(fractions, fars, slot, narrow[a])
                 line = pixels[r * tile * lanes :]
-                _add_windows(line, taps, first, fractions, columns, count, lanes)
+                if weighted:
+                    _add_weighted_windows(line, taps, first, fractions, fars, columns, count, lanes)
+                else:
+                    _add_windows(line, taps, first, fractions, columns, count, lanes)
         _store(volume, pixels, tile, row, column, channel, lanes)
 
 

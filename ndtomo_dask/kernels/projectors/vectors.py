@@ -1,7 +1,7 @@
 """Inner loops that numba cannot be brought to write: sums that stay in vector registers.
 
 LLVM vectorizes the loop over channels, which is the innermost; but to keep a vector of sums in
-registers while angles or samples go by, that loop would have to be outside. So these three loops
+registers while angles or samples go by, that loop would have to be outside. So these loops
 are written in LLVM's own language, with vectors of channels; numba inlines them into its callers.
 All arrays are flat and contiguous, places count elements, and ``lanes`` is a constant (16, 32, 64).
 No place is checked. Of floating point only contraction (a*b + c rounded once) is allowed, so a
@@ -179,12 +179,38 @@ def accumulate(
     pixel[c] += Σ_a near + f (far - near), where near = taps[first[a, c]], far is the next sample
     and f = fractions[a, c]; a counts ``pitch`` elements.
     """
-    wide = _count(lanes)
+    arrays = (pixels, taps, first, fractions)
+
+    def add_taps(vectors: _Lanes, total: Value, near: Value, far: Value, weights: Any) -> Value:
+        rise = vectors.builder.fsub(far, near)
+        return vectors.builder.fadd(total, vectors.add_product(near, weights[0], rise))
+
+    return _accumulating(arrays, (columns, angles, pitch, lanes), add_taps)
+
+
+@_inlined
+def accumulate_weighted(
+    typing: Any, pixels: Any, taps: Any, first: Any, nears: Any, fars: Any,
+    columns: Any, angles: Any, pitch: Any, lanes: Any,
+) -> Any:  # fmt: skip
+    """Do the same with two weights: pixel[c] += Σ_a nears[a, c] near + fars[a, c] far."""
+    arrays = (pixels, taps, first, nears, fars)
+
+    def add_taps(vectors: _Lanes, total: Value, near: Value, far: Value, weights: Any) -> Value:
+        total = vectors.add_product(total, weights[0], near)
+        return vectors.add_product(total, weights[1], far)
+
+    return _accumulating(arrays, (columns, angles, pitch, lanes), add_taps)
+
+
+def _accumulating(arrays: Any, sizes: Any, add_taps: Callable[..., Value]) -> Any:
+    """Signature and code of a sum over angles; arrays behind the third are weights of a tap."""
+    wide, count = _count(sizes[-1]), len(arrays)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Value:
-        pixels, taps, first, fractions, columns, angles, pitch, vectors = _open(
-            context, builder, signature, args, 4
-        )
+        opened = _open(context, builder, signature, args, count)
+        (pixels, taps, first), tables = opened[:3], opened[3:count]
+        columns, angles, pitch, vectors = opened[count:]
         numbers = range(wide // vectors.width)
         with cgutils.for_range(builder, columns) as loop:
             place = builder.mul(loop.index, INDEX(wide))
@@ -193,12 +219,11 @@ def accumulate(
                 entry = builder.add(builder.mul(angle, pitch), loop.index)
                 near = builder.zext(builder.load(builder.gep(first, [entry])), INDEX)
                 far = builder.add(near, INDEX(wide))
-                weight = vectors.spread(fractions, entry)
+                weights = [vectors.spread(table, entry) for table in tables]
                 sums = []
                 for n, total in enumerate(totals):
-                    here = vectors.load(taps, near, n)
-                    rise = builder.fsub(vectors.load(taps, far, n), here)
-                    sums.append(builder.fadd(total, vectors.add_product(here, weight, rise)))
+                    here, there = vectors.load(taps, near, n), vectors.load(taps, far, n)
+                    sums.append(add_taps(vectors, total, here, there, weights))
                 return sums
 
             start = [vectors.load(pixels, place, n) for n in numbers]
@@ -207,7 +232,7 @@ def accumulate(
         return context.get_dummy_value()
 
     size = types.intp
-    return types.void(pixels, taps, first, fractions, size, size, size, lanes), build
+    return types.void(*arrays, size, size, size, sizes[-1]), build
 
 
 @_inlined
