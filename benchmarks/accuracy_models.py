@@ -13,7 +13,7 @@ from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels import solvers
 from ndtomo_dask.kernels.projectors import load_projector
 
-MODELS = {"pixel": "cpu", "joseph": "reference", "line": "reference", "strip": "reference"}
+MODELS = {"pixel": "cpu", "joseph": "cpu", "line": "reference", "strip": "reference"}
 """Models, and the backend that each is taken from."""
 SOLVERS: dict[str, Callable[..., np.ndarray]] = {
     "`cgls`, 10 steps": lambda A, y: solvers.cgls(A, y, iterations=10),

@@ -67,16 +67,11 @@ By more than {notable:.0%} of the RMSE or {notable} of SSIM, in as many steps of
 
 The reasons:
 
-* **Our rays.** `"pixel"`, the model of the `cpu` backend, sees a uniform area with a ripple near
-  45°, where the middles of pixels lie 1/√2 apart. With `"joseph"`, which is ASTRA's `linear`, our
-  `sirt` and `cgls` have ASTRA's figures: the ray is all that they differ in.
-  `reconstruct(..., backend="astra")` takes `"joseph"` in any method, more slowly. `fbp` never
-  projects, and has no part in it.
 * **Steps that are too many.** Clean data are not in the range of any model: edges of the phantom
   cross pixels. What a model cannot explain, least squares puts into the image as noise, and more
   of it with every step. Held-out projections hardly see it: of 180 clean ones, `cgls` is best
   after 12 steps. In single precision it is one or two steps behind double precision from the 8th
-  step on, with any model and in ASTRA too: rounding is all that is left of the strongest
+  step on, with any model of a ray and in ASTRA too: rounding is all that is left of the strongest
   direction, which was found first.
 * **Short steps.** scikit-image's `iradon_sart` goes further in a sweep than our `sart` with its
   `relaxation` of 0.3. With 1, ours is as close at 60 clean projections, and closer at 20.
@@ -85,7 +80,9 @@ The reasons:
 
 {models}
 
-The samples of a uniform disc at 45°, which should be those of a strip, scatter by {ripple}.
+The samples of a uniform disc at 45°, which should be those of a strip, scatter by {ripple}: near
+45° the middles of pixels lie 1/√2 apart, which `"pixel"` does not know of. So methods that iterate
+take `"joseph"`, ASTRA's `linear`; `fbp` never projects, and interpolates between samples.
 
 ## What the tables tell
 

@@ -34,6 +34,7 @@ SAMPLED = 3.0
 OPERATORS = [
     *itertools.product(["reference", "torch"], ["pixel", "joseph", "line", "strip"]),
     *itertools.product(["astra"], ["joseph", "line", "strip"]),
+    *itertools.product(["cpu"], ["pixel", "joseph"]),
 ]
 LIBRARY = {"astra": "astra", "torch": "torch"}
 
@@ -41,7 +42,7 @@ LIBRARY = {"astra": "astra", "torch": "torch"}
 def operator(backend, geometry, model):
     if backend in LIBRARY:
         pytest.importorskip(LIBRARY[backend], reason=f"{LIBRARY[backend]} is not installed")
-    if model == "pixel" and geometry.pixel_size > 1:
+    if (model == "pixel" or backend == "cpu") and geometry.pixel_size > 1:
         pytest.skip("such pixels leave gaps, and are refused")
     return load_projector(backend, geometry, model)
 
@@ -84,15 +85,17 @@ def geometries(draw):
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(geometry=geometries())
 @pytest.mark.parametrize("model", ["pixel", "joseph", "line", "strip"])
-def test_any_geometry_is_adjoint_and_the_same_with_torch(model, geometry):
+def test_any_geometry_is_adjoint_and_the_same_by_all(model, geometry):
     if model == "pixel" and geometry.pixel_size > 1:
         return
-    fast, plain = operator("torch", geometry, model), operator("reference", geometry, model)
-    assert_adjoint(plain, np.random.default_rng(6), "float64")
-    assert_adjoint(fast, np.random.default_rng(6), "float64")
+    plain = operator("reference", geometry, model)
+    compiled = model in ("pixel", "joseph") and geometry.pixel_size <= 1
+    others = [operator(name, geometry, model) for name in ["torch", *["cpu"] * compiled]]
     x = noise(*geometry.shape, 2)
     scale = max(np.abs(plain(x)).max(), 1)
-    np.testing.assert_allclose(fast(x), plain(x), rtol=0, atol=1e-10 * scale)
+    for A in (plain, *others):
+        assert_adjoint(A, np.random.default_rng(6), "float64")
+        np.testing.assert_allclose(A(x), plain(x), rtol=0, atol=1e-10 * scale)
     if model in ("pixel", "strip"):  # nothing weighs more than it is
         assert plain.matrix.min() >= 0
         per_projection = plain.T(np.ones((geometry.angles.size, geometry.translations, 1)))
@@ -262,7 +265,7 @@ def test_density_does_not_depend_on_the_pixel_size(backend_and_model):
     chord = 2 * np.sqrt(np.clip(20.0**2 - t**2, 0, None))
     sinogram = np.broadcast_to(chord[None, :, None], (60, 64, 1)).copy()
     for pixel_size in (0.5, 1.0, 1.6):
-        if model == "pixel" and pixel_size > 1:
+        if (model == "pixel" or backend == "cpu") and pixel_size > 1:
             continue
         geometry = ParallelGeometry.centered(angles, 64, pixel_size=pixel_size)
         y, x = np.meshgrid(geometry.y, geometry.x, indexing="ij")
@@ -291,7 +294,8 @@ def test_the_verb_takes_the_backend_and_leaves_faults_in_their_channel(backend):
         expected = nd.reconstruct(ds, method=method).volume.values
         found = nd.reconstruct(ds, method=method, backend=backend).volume.values
         assert np.isnan(found).any(axis=(0, 1)).tolist() == [n == 3 for n in range(6)]
-        assert relative_error(found, expected) < 0.25  # another model, noisy data
+        # Of FBP samples are interpolated otherwise, of noisy data; CGLS amplifies rounding.
+        assert relative_error(found, expected) < {"fbp": 0.25, "sirt": 1e-4, "cgls": 0.01}[method]
 
 
 def test_interlaced_parts_take_turns():
