@@ -14,6 +14,7 @@ from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import PlanError, RecipeError, nearest
 from ndtomo_dask.fit import COLUMNS
 from ndtomo_dask.io.scan import open_scan
+from ndtomo_dask.kernels.moments import MOMENTS
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import FOUND, Recipe, Step
 from ndtomo_dask.scan_geometry import geometry_of
@@ -24,7 +25,8 @@ SINGLE = ("time", "z", "angle", "y", "x")
 _SEARCHED = range(64, 16 * 10**6)
 """MB that a task may need: from 64, where blocks are small already, to 16 TB."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
-"""Verbs that touch no data."""
+MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall")
+"""Verbs that touch no data, or maps only, which are small."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ def _plans(recipe: Recipe, ds: xr.Dataset, allowed: int) -> list[Plan]:
     state = _State(sizes_of(array), block_of(array), array.dtype.itemsize, allowed, ds, keeps)
     plans: list[Plan] = []
     for step in recipe.steps:
-        if step.verb not in GEOMETRY_VERBS:
+        if step.verb not in (*GEOMETRY_VERBS, *MAP_VERBS):
             plans += _PLANNERS.get(step.verb, _correct)(state, step)
     return plans
 
@@ -236,6 +238,11 @@ def _fit_peaks(state: _State, step: Step) -> list[Plan]:
     return [_per_pixel("fit_peaks", state, min(state.sizes["channel"], 256), values)]
 
 
+def _peak_moments(state: _State, step: Step) -> list[Plan]:
+    values = MOMENTS * len(step.options.get("windows", {"": ()}))
+    return [_per_pixel("peak_moments", state, min(state.sizes["channel"], 256), values)]
+
+
 def _per_pixel(
     name: str, state: _State, channels: int, values: int, *, slab: int | None = None
 ) -> Plan:
@@ -251,4 +258,5 @@ _PLANNERS: dict[str, Callable[[_State, Step], list[Plan]]] = {
     "find_components": _find_components,
     "map_components": _map_components,
     "fit_peaks": _fit_peaks,
+    "peak_moments": _peak_moments,
 }

@@ -11,13 +11,14 @@ from typing import Any, Literal, get_args, get_origin
 import xarray as xr
 import yaml
 
-from ndtomo_dask import align, correct
+from ndtomo_dask import align, correct, crystal
 from ndtomo_dask.compress import find_spectral_basis
 from ndtomo_dask.decompose import find_components, map_components
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io.nexus import KEYS as MAP_KEYS
 from ndtomo_dask.io.scan import open_scan
+from ndtomo_dask.moments import peak_moments
 from ndtomo_dask.reconstruct import reconstruct
 
 
@@ -55,6 +56,11 @@ VERBS = {
     "find_components": Verb(find_components, _SPECTRA),
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),
     "fit_peaks": Verb(fit_peaks, _SPECTRA),
+    "peak_moments": Verb(peak_moments, _SPECTRA),
+    "lattice_parameter": Verb(crystal.lattice_parameter),
+    "strain": Verb(crystal.strain),
+    "crystallite_size": Verb(crystal.crystallite_size),
+    "williamson_hall": Verb(crystal.williamson_hall),
 }
 FOUND = {
     "find_air": {"air"},
@@ -243,7 +249,8 @@ def _check_options(verb: str, options: Mapping[str, Any], name: str) -> None:
                 f"{name}: {option}={value!r} of {verb} is not {kind}. {hint}".rstrip()
             )
     for option, parameter in known.items():
-        needed = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        found = parameter.kind is not parameter.KEYWORD_ONLY and VERBS[verb].applies is not None
+        needed = parameter.default is parameter.empty and not found
         if needed and option not in options:
             raise RecipeError(f"{name}: {verb} needs option {option!r}.")
 

@@ -1,0 +1,59 @@
+"""Maps that follow from fitted peaks, in recipes."""
+
+import numpy as np
+import pytest
+
+import ndtomo_dask as nd
+from ndtomo_dask.errors import OptionError, RecipeError
+from ndtomo_dask.planner import plan_recipe
+from ndtomo_dask.recipe import make_recipe
+from ndtomo_dask.runner import run_recipe
+from tests.recipes import write_scan
+
+WINDOWS = {"Cu 200": [3.3, 3.65], "Al 220": [4.2, 4.55]}
+MAPS = [
+    {"lattice_parameter": {"hkl": {"Al 220": [2, 2, 0]}}},
+    {"strain": {"reference": {"Cu 200": 3.478}}},
+    {"crystallite_size": {"instrument_fwhm": 0.02}},
+    {"williamson_hall": {"peaks": ["Cu 200", "Al 220"], "profile": "gaussian"}},
+]
+SAVED = ["moment_area", "lattice_parameter", "peak_strain", "peak_crystallite_size", "microstrain"]
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    return write_scan(tmp_path_factory.mktemp("scan") / "scan.nxs")
+
+
+def recipe_of(scan, output, maps=MAPS, saved=SAVED):
+    peaks = [{verb: {"windows": WINDOWS, "axis": "q"}} for verb in ("fit_peaks", "peak_moments")]
+    steps = ["reconstruct", *peaks, *maps]
+    return make_recipe({"input": str(scan), "output": str(output), "steps": steps, "save": saved})
+
+
+def test_a_recipe_makes_the_same_maps_as_the_verbs(scan, tmp_path):
+    recipe = recipe_of(scan, tmp_path / "result.zarr")
+    assert [plan.step for plan in plan_recipe(recipe)][-2:] == ["fit_peaks", "peak_moments"]
+    made = run_recipe(recipe)
+    ds = nd.reconstruct(nd.open_scan(scan).load())
+    ds = nd.fit_peaks(ds, windows=WINDOWS, axis="q")
+    ds = nd.peak_moments(ds, windows=WINDOWS, axis="q")
+    ds = nd.lattice_parameter(ds, {"Al 220": (2, 2, 0)})
+    ds = nd.strain(ds, {"Cu 200": 3.478})
+    ds = nd.crystallite_size(ds, 0.02)
+    ds = nd.williamson_hall(ds, peaks=["Cu 200", "Al 220"], profile="gaussian")
+    for name in SAVED:
+        np.testing.assert_array_equal(made[name], ds[name])
+    assert np.isfinite(made.lattice_parameter).any()
+
+
+def test_wrong_maps_are_refused_before_anything_runs(scan, tmp_path):
+    with pytest.raises(RecipeError, match="lattice_parameter needs option 'hkl'"):
+        recipe_of(scan, tmp_path / "x.zarr", ["lattice_parameter"])
+    with pytest.raises(RecipeError, match=r"strain has no option 'refrence'. Did you mean"):
+        recipe_of(scan, tmp_path / "x.zarr", [{"strain": {"refrence": 1}}])
+    wrong = recipe_of(
+        scan, tmp_path / "x.zarr", [{"lattice_parameter": {"hkl": {"Cu": [1, 1, 1]}}}], []
+    )
+    with pytest.raises(OptionError, match=r"hkl has peak 'Cu'. Known are: Al 220, Cu 200"):
+        plan_recipe(wrong)
