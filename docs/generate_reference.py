@@ -31,7 +31,10 @@ GROUPS = {
         "reconstruct", "project", "find_iterations", "find_regularization", "find_spectral_basis",
         "compress_channels", "expand_channels",
     ),
-    "Components": ("find_components", "map_components", "find_spectral_moments"),
+    "Components": (
+        "find_components", "map_components", "find_clusters", "map_clusters",
+        "find_spectral_moments",
+    ),
     "Peaks": ("find_peaks", "windows_of", "fit_peaks", "peak_moments", "position_from_moments"),
     "Maps of rays": ("sinogram_from_maps", "maps_from_volume"),
     "Crystals": ("lattice_parameter", "strain", "crystallite_size", "williamson_hall"),

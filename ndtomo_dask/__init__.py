@@ -8,6 +8,7 @@ from ndtomo_dask.align import (
     set_rotation_center,
 )
 from ndtomo_dask.choose import find_iterations, find_regularization
+from ndtomo_dask.clusters import find_clusters, map_clusters
 from ndtomo_dask.compress import compress_channels, expand_channels, find_spectral_basis
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.correct import (
@@ -42,6 +43,7 @@ __all__ = [
     "export",
     "export_patterns",
     "find_air",
+    "find_clusters",
     "find_components",
     "find_iterations",
     "find_peaks",
@@ -56,6 +58,7 @@ __all__ = [
     "flat_field",
     "image",
     "lattice_parameter",
+    "map_clusters",
     "map_components",
     "maps_from_volume",
     "normalize_monitor",

@@ -41,6 +41,8 @@ class _State:
     """What the recipe opens."""
     stores_sinogram: bool
     """Whether the corrected sinogram is kept, hence stored before it is reconstructed."""
+    has_moments: bool = False
+    """Whether a step has found the moments of the spectra."""
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the images, once they are reconstructed."""
 
@@ -140,6 +142,7 @@ def _imagined(ds: xr.Dataset, step: Step, found: Collection[str]) -> list[xr.Dat
         "rotation_center": xr.DataArray((sizes.get("translation", 1) - 1) / 2),
         "projection_shift": xr.DataArray(shift, dims="angle"),
         "component_spectrum": table,
+        "cluster_spectrum": table.rename(component="cluster"),
         "spectral_basis": table,
     }
     name = step.definition.applies
@@ -216,13 +219,23 @@ def _find_spectral_basis(state: _State, step: Step) -> list[Plan]:  # noqa: ARG0
     return [made]
 
 
+def _find_spectral_moments(state: _State, step: Step) -> list[Plan]:
+    state.has_moments = True
+    made = plan.find_components(
+        state.sizes, state.itemsize, components=1,
+        passes=1 + (step.options.get("scaling") == "poisson"), step="find_spectral_moments",
+        allowed_mem=state.allowed_mem, block=state.block,
+    )  # fmt: skip
+    return [made]
+
+
 def _find_components(state: _State, step: Step) -> list[Plan]:
     return [
         plan.find_components(
             state.sizes,
             state.itemsize,
             components=step.options.get("components", 5),
-            passes=1 if step.options.get("method") == "pca" else 2,
+            passes=(step.options.get("method") != "pca") + (not state.has_moments),
             allowed_mem=state.allowed_mem,
             block=state.block,
         )
@@ -231,6 +244,19 @@ def _find_components(state: _State, step: Step) -> list[Plan]:
 
 def _map_components(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
     return [_per_pixel("map_components", state, state.sizes["channel"], 8, slab=plan.GRAM_ROWS)]
+
+
+def _find_clusters(state: _State, step: Step) -> list[Plan]:
+    components = step.options.get("components", 16)
+    made = plan.find_components(
+        state.sizes, state.itemsize, components=components, passes=2 - state.has_moments, step="find_clusters",
+        allowed_mem=state.allowed_mem, block=state.block,
+    )  # fmt: skip
+    return [made]
+
+
+def _map_clusters(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
+    return [_per_pixel("map_clusters", state, state.sizes["channel"], 1, slab=plan.GRAM_ROWS)]
 
 
 def _fit_peaks(state: _State, step: Step) -> list[Plan]:
@@ -255,8 +281,11 @@ def _per_pixel(
 _PLANNERS: dict[str, Callable[[_State, Step], list[Plan]]] = {
     "find_spectral_basis": _find_spectral_basis,
     "reconstruct": _reconstruct,
+    "find_spectral_moments": _find_spectral_moments,
     "find_components": _find_components,
     "map_components": _map_components,
+    "find_clusters": _find_clusters,
+    "map_clusters": _map_clusters,
     "fit_peaks": _fit_peaks,
     "peak_moments": _peak_moments,
 }

@@ -12,8 +12,9 @@ import xarray as xr
 import yaml
 
 from ndtomo_dask import align, correct, crystal
+from ndtomo_dask.clusters import find_clusters, map_clusters
 from ndtomo_dask.compress import find_spectral_basis
-from ndtomo_dask.decompose import find_components, map_components
+from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io.nexus import KEYS as MAP_KEYS
@@ -53,8 +54,11 @@ VERBS = {
     "set_rotation_center": Verb(align.set_rotation_center, None, "rotation_center", required=True),
     "find_spectral_basis": Verb(find_spectral_basis),
     "reconstruct": Verb(reconstruct, _IMAGES, "spectral_basis"),
-    "find_components": Verb(find_components, _SPECTRA),
+    "find_spectral_moments": Verb(find_spectral_moments, _SPECTRA),
+    "find_components": Verb(find_components, _SPECTRA, "spectral_gram"),
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),
+    "find_clusters": Verb(find_clusters, _SPECTRA, "spectral_gram"),
+    "map_clusters": Verb(map_clusters, _SPECTRA, "cluster_spectrum", required=True),
     "fit_peaks": Verb(fit_peaks, _SPECTRA),
     "peak_moments": Verb(peak_moments, _SPECTRA),
     "lattice_parameter": Verb(crystal.lattice_parameter),
@@ -68,7 +72,9 @@ FOUND = {
     "find_projection_shifts": {"projection_shift", "rotation_center"},
     "find_rotation_center": {"rotation_center"},
     "find_spectral_basis": {"spectral_basis"},
+    "find_spectral_moments": {"spectral_gram"},
     "find_components": {"component_spectrum"},
+    "find_clusters": {"cluster_spectrum"},
 }
 """What each ``find_`` verb returns that another may apply."""
 KEYS = ("input", "output", "steps", "save", "cluster")

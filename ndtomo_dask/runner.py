@@ -233,9 +233,11 @@ def _find(run: Run, number: int, step: Step) -> xr.Dataset:
 
 
 def _found(run: Run, step: Step) -> xr.Dataset:
+    applied = _applied(run, step)
     if run.slices is None or waits_for_all(step):
-        return step.definition.function(run.ds, **step.options)
-    result = step.definition.function(first_slice(run.ds, run.slices), **step.options)
+        return step.definition.function(run.ds, *applied, **step.options)
+    ds = first_slice(run.ds, run.slices)
+    result = step.definition.function(ds, *applied, **step.options)
     return result.assign_attrs(found_in(run.slices))
 
 

@@ -109,7 +109,7 @@ SPECTRAL_SCALE = Variable(
 CLUSTER_SPECTRUM = Variable(
     "cluster_spectrum", ("cluster", CHANNEL), "count/mm", "mean spectrum of a cluster"
 )
-CLUSTER_LABEL = Variable("cluster_label", (Y, X), "1", "nearest cluster", additive=False)
+CLUSTER_LABEL = Variable("cluster_label", (Y, X), "1", "nearest cluster or -1", additive=False)
 SPECTRAL_BASIS = Variable(
     "spectral_basis", ("component", CHANNEL), "1", "spectrum that a component stands for"
 )

@@ -51,6 +51,8 @@ class PrincipalComponents(NamedTuple):
     """Variance along each component, (component,), in squared units of the data."""
     explained_ratio: Float64
     """The same as a share of the total variance, (component,)."""
+    total: float
+    """Variance along all directions together."""
 
 
 def moments_partial(
@@ -130,7 +132,7 @@ def pca_finalize(moments: Moments, shift: Float | None, components: int) -> Prin
     variance = variance.clip(min=0)
     total = max(float(np.trace(covariance)), np.finfo(np.float64).tiny)
     mean = center + (np.zeros(channels) if shift is None else shift)
-    return PrincipalComponents(mean, vectors.T, variance, variance / total)
+    return PrincipalComponents(mean, vectors.T, variance, variance / total, total)
 
 
 def pca_scores(spectra: Float, principal: PrincipalComponents) -> Float:

@@ -1,0 +1,239 @@
+"""K-means of many rows of few columns, with restarts that share every sweep over the data.
+
+Lloyd's iterations from k-means++ starts (Arthur & Vassilvitskii, SODA 2007). The starts are drawn
+from a sample of rows that are chosen by their place in the data, so that no block matters. A
+cluster that is empty is put at the row farthest from all centers.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from ndtomo_dask.errors import OptionError
+from ndtomo_dask.kernels.reductions import Reduce, reduce_strands
+
+Float = NDArray[np.floating]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+SPREAD = np.uint64(11400714819323198485)
+"""2⁶⁴ over the golden ratio: its multiples fall evenly between those before (Knuth, TAOCP 3, 6.4).
+"""
+
+
+class Sample(NamedTuple):
+    """Some of the rows, and their numbers in the data."""
+
+    number: Int64
+    rows: Float64
+
+
+class ClusterSums(NamedTuple):
+    """What an iteration needs to know of all rows; one entry per restart."""
+
+    size: Int64
+    """Rows nearest to each center, (restart, cluster)."""
+    total: Float64
+    """Their sum, (restart, cluster, column)."""
+    inertia: Float64
+    """Sum of squared distances to the nearest center, (restart,)."""
+    farthest: Float64
+    """Squared distance of the row farthest from its center, (restart,)."""
+    row: Float64
+    """That row, (restart, column)."""
+
+
+class Clusters(NamedTuple):
+    """The best of all restarts, the largest cluster first."""
+
+    centers: Float64
+    """(cluster, column)."""
+    size: Int64
+    """Rows in each, (cluster,)."""
+    inertia: float
+    iterations: int
+
+
+def chosen(number: Int64, share: float) -> Bool:
+    """Choose a share of the rows by their numbers, evenly spread.
+
+    >>> np.flatnonzero(chosen(np.arange(100), 0.05))
+    array([ 0, 13, 34, 47, 68, 89])
+    """
+    if share >= 1:
+        return np.ones(number.shape, dtype=bool)
+    with np.errstate(over="ignore"):
+        place = number.astype(np.uint64) * SPREAD
+    return np.asarray(place < np.uint64(share * 2.0**64))
+
+
+def sample_partial(rows: Float, number: Int64, share: float) -> Sample:
+    """Take the chosen rows of one block that are finite."""
+    take = chosen(number, share)
+    some, number = rows[take].astype(np.float64), number[take]
+    whole = np.isfinite(some).all(axis=1)
+    return Sample(number[whole], some[whole])
+
+
+def sample_combine(first: Sample, second: Sample) -> Sample:
+    """Merge the samples of two blocks."""
+    number = np.concatenate([first.number, second.number])
+    return Sample(number, np.concatenate([first.rows, second.rows]))
+
+
+def sample_finalize(sample: Sample) -> Float64:
+    """Bring the rows in the order of the data, whatever the blocks were."""
+    return sample.rows[np.argsort(sample.number, kind="stable")]
+
+
+def start_centers(rows: Float64, clusters: int, *, restarts: int, seed: int) -> Float64:
+    """Choose centers by k-means++ among a sample, (row, column) -> (restart, cluster, column)."""
+    return np.stack([
+        _spread_out(rows, clusters, np.random.default_rng([seed, restart]))
+        for restart in range(restarts)
+    ])  # fmt: skip
+
+
+def _spread_out(rows: Float64, clusters: int, rng: np.random.Generator) -> Float64:
+    """Choose each next row with a chance in proportion to its squared distance to those before.
+
+    Of a few candidates the one is taken that leaves the least inertia, as in scikit-learn.
+    """
+    centers = np.empty((clusters, rows.shape[1]))
+    centers[0] = rows[rng.integers(len(rows))]
+    nearest = _squares(rows, centers[0])
+    trials = 2 + int(np.log(clusters))
+    for number in range(1, clusters):
+        cumulated = np.cumsum(nearest)
+        drawn = np.searchsorted(cumulated, rng.random(trials) * cumulated[-1])
+        left = [
+            np.minimum(nearest, _squares(rows, rows[row])) for row in drawn.clip(max=len(rows) - 1)
+        ]
+        best = int(np.argmin([one.sum() for one in left]))
+        centers[number], nearest = rows[drawn.clip(max=len(rows) - 1)[best]], left[best]
+    return centers
+
+
+def _squares(rows: Float64, center: Float64) -> Float64:
+    return np.asarray(np.square(rows - center).sum(axis=1))
+
+
+def lloyd_partial(rows: Float, centers: Float64) -> ClusterSums:
+    """Sum the rows nearest to each center, for all restarts at once; rows with NaN are left out.
+
+    (row, column), (restart, cluster, column) -> sums
+    """
+    restarts, clusters, columns = centers.shape
+    flat = np.ascontiguousarray(centers.reshape(-1, columns).T)
+
+    def sums(strand: Float) -> ClusterSums:
+        made = ClusterSums(
+            np.zeros((restarts, clusters), dtype=np.int64), np.zeros(centers.shape),
+            np.zeros(restarts), np.full(restarts, -1.0), np.zeros((restarts, columns)),
+        )  # fmt: skip
+        _nearest_sums(np.ascontiguousarray(strand), flat, *made)
+        return made
+
+    return reduce_strands(sums, lloyd_combine, rows)
+
+
+def lloyd_combine(first: ClusterSums, second: ClusterSums) -> ClusterSums:
+    """Merge the sums of two blocks that were given the same centers."""
+    later = second.farthest > first.farthest
+    return ClusterSums(
+        first.size + second.size,
+        first.total + second.total,
+        first.inertia + second.inertia,
+        np.where(later, second.farthest, first.farthest),
+        np.where(later[:, None], second.row, first.row),
+    )
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _nearest_sums(
+    rows: Float, centers: Float64, size: Int64, total: Float64, inertia: Float64, farthest: Float64,
+    farthest_row: Float64,
+) -> None:  # fmt: skip
+    # (row, column), (column, restart × cluster)
+    restarts, clusters = size.shape
+    half = 0.5 * (centers * centers).sum(axis=0)
+    score = np.empty(half.size)
+    for row in range(rows.shape[0]):
+        if not np.isfinite(rows[row].sum()):
+            continue
+        score[:] = half
+        for column in range(rows.shape[1]):
+            value = np.float64(rows[row, column])
+            for center in range(half.size):
+                score[center] -= value * centers[column, center]
+        for restart in range(restarts):
+            first = restart * clusters
+            best = first
+            for center in range(first + 1, first + clusters):
+                if score[center] < score[best]:
+                    best = center
+            distance = 0.0
+            for column in range(rows.shape[1]):
+                value = np.float64(rows[row, column])
+                distance += (value - centers[column, best]) ** 2
+                total[restart, best - first, column] += value
+            size[restart, best - first] += 1
+            inertia[restart] += distance
+            if distance > farthest[restart]:
+                farthest[restart] = distance
+                farthest_row[restart] = rows[row]
+
+
+def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters:
+    """Iterate from all starts until their centers stand still, and return the best.
+
+    A restart that stands still is left out of the later sweeps.
+
+    Raises
+    ------
+    OptionError
+        If iterations is below 1.
+    """
+    if iterations < 1:
+        raise OptionError(f"iterations={iterations} must be 1 or more.")
+    centers, inertia = start.copy(), np.full(len(start), np.inf)
+    moving, done = np.arange(len(start)), 0
+    while moving.size and done < iterations:
+        done += 1
+        sums = reduce(lloyd_partial, lloyd_combine, centers=centers[moving])
+        better = _moved(sums, centers[moving])
+        inertia[moving] = sums.inertia
+        stands = (better == centers[moving]).all(axis=(1, 2))
+        centers[moving] = better
+        moving = moving[~stands]
+    best = centers[[inertia.argmin()]]
+    sums = reduce(lloyd_partial, lloyd_combine, centers=best)
+    order = np.argsort(-sums.size[0], kind="stable")
+    return Clusters(best[0][order], sums.size[0][order], float(sums.inertia[0]), done)
+
+
+def _moved(sums: ClusterSums, centers: Float64) -> Float64:
+    """Move each center to the mean of its rows, the first empty one to the farthest row."""
+    size = sums.size[..., None]
+    moved = np.where(size > 0, sums.total / np.maximum(size, 1), centers)
+    for restart, empty in enumerate(sums.size == 0):
+        if empty.any() and sums.farthest[restart] > 0:
+            moved[restart, empty.argmax()] = sums.row[restart]
+    return moved
+
+
+def nearest_centers(rows: Float, centers: Float64) -> NDArray[np.int16]:
+    """Find the nearest center of each row, (row, column) -> (row,); -1 where not finite."""
+    middle = centers.mean(axis=0)
+    apart = centers - middle
+    half = 0.5 * np.square(apart).sum(axis=1)
+    labels = np.empty(rows.shape[0], dtype=np.int16)
+    for first in range(0, rows.shape[0], 2048):
+        some = rows[first : first + 2048]
+        whole: Bool = np.asarray(np.isfinite(some).all(axis=1))
+        products = np.where(whole[:, None], some - middle, 0.0) @ apart.T
+        labels[first : first + 2048] = np.where(whole, (half - products).argmin(axis=1), -1)
+    return labels
