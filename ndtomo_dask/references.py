@@ -119,7 +119,8 @@ def fit_references(
     columns = 2 * design.references + 2
     sizes, block = sizes_of(array), block_of(array)
     plan.per_pixel(
-        "fit_references", sizes, array.dtype.itemsize, channels=3 * sizes["channel"],
+        "fit_references", sizes, array.dtype.itemsize * (1 + len(beside)),
+        channels=3 * sizes["channel"],
         values=columns, slab=max(LEAST_ROWS, SLAB_SAMPLES // sizes["channel"]), block=block,
         allowed_mem=allowed_memory(allowed_mem),
     )  # fmt: skip

@@ -238,3 +238,10 @@ def test_lines_of_a_measured_standard_are_those_of_its_own_program(shared_data):
         assert ratios[element].std() / ratios[element].mean() < 0.05
     for element in ("Ca", "Fe", "Cu"):
         assert abs(ratios[element].mean() / ratios["Si"].mean() - 1) < 0.15
+
+
+def test_workers_find_the_same_bits(volume, patterns, client):
+    expected = fit_references(volume, patterns, background=1)
+    made = fit_references(volume.chunk(y=1), patterns, background=1).compute()
+    for name in ("reference_amount", "reference_amount_error", "reference_status"):
+        np.testing.assert_array_equal(made[name], expected[name])
