@@ -17,6 +17,7 @@ from ndtomo_dask.schema import (
     MOMENT_POSITION,
     MOMENT_SECOND,
     MOMENT_WIDTH,
+    SINOGRAM,
     VARIABLES,
     Variable,
     anywhere,
@@ -24,6 +25,7 @@ from ndtomo_dask.schema import (
     label,
     require,
     variable_named,
+    without_masked,
 )
 
 LEAST_CHANNELS = 5
@@ -77,7 +79,8 @@ def peak_moments(
     -------
         ``ds`` with ``moment_area``, ``moment_first`` and ``moment_second``, which add, and
         ``moment_position`` and ``moment_width`` (the standard deviation), which do not,
-        ``([time, z,] y, x, peak)``. NaN where a sample of the window is, or there is no area.
+        ``([time, z,] y, x, peak)``. NaN where a sample of the window is, or ``mask`` marks
+        one of a sinogram, or there is no area.
 
     Raises
     ------
@@ -93,6 +96,8 @@ def peak_moments(
     array = require(
         ds, variable_named(variable, verb="peak_moments"), verb="peak_moments", whole=["channel"]
     )
+    if variable == SINOGRAM.name:
+        array = without_masked(ds, array, verb="peak_moments")
     values = spectral_axis(ds, axis, verb="peak_moments")
     places = _places(windows, values)
 

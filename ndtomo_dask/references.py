@@ -27,6 +27,7 @@ from ndtomo_dask.schema import (
     REFERENCE_PATTERN,
     REFERENCE_REDUCED_CHI_SQUARE,
     REFERENCE_STATUS,
+    SINOGRAM,
     VARIABLES,
     Variable,
     anywhere,
@@ -34,6 +35,7 @@ from ndtomo_dask.schema import (
     label,
     require,
     variable_named,
+    without_masked,
 )
 
 Patterns = xr.DataArray | xr.Dataset
@@ -55,7 +57,8 @@ def fit_references(
 
     The model of a spectrum is Σ amount × pattern plus a polynomial; amounts are its least squares,
     found exactly, not by iterations that are stopped. They add along a ray: a sinogram may be
-    fitted as well as a volume. A sample that is not finite has no weight, in its own spectrum only.
+    fitted as well as a volume. A sample that is not finite, or that ``mask`` marks in a sinogram,
+    has no weight, in its own spectrum only.
 
     Parameters
     ----------
@@ -111,6 +114,8 @@ def fit_references(
         verb="fit_references",
         whole=["channel"],
     )
+    if variable == SINOGRAM.name:
+        array = without_masked(ds, array, verb="fit_references")
     known, values = patterns_on(ds, patterns, axis)
     design = design_matrix(known.values, values, background=background, nonnegative=nonnegative)
     _check_design(design, known, array.sizes["channel"])

@@ -119,6 +119,18 @@ def test_moments_of_rays_are_reconstructed_to_those_of_pixels(clean_scan):
     assert found.moment_position.attrs["units"] == "1/angstrom"
 
 
+def test_masked_rays_have_no_moments_and_are_left_out(clean_scan):
+    windows, names = {"a": (2.55, 2.85)}, ["moment_area"]
+    mask = xr.DataArray(np.arange(40) == 7, dims="angle")
+    spoiled = clean_scan.copy(deep=True).assign(mask=mask)
+    spoiled.sinogram[7] = 1e6
+    rays = peak_moments(spoiled, windows=windows, axis="q", variable="sinogram")
+    assert np.isnan(rays.moment_area[7]).all()
+    made = maps_from_volume(reconstruct(sinogram_from_maps(rays, names)))
+    pixels = peak_moments(reconstruct(spoiled), windows=windows, axis="q")
+    assert relative_error(made.moment_area, pixels.moment_area) < F32
+
+
 def test_one_map_without_peaks_is_reconstructed(clean_scan):
     image = clean_scan.sinogram.sum("channel").rename("total").assign_attrs(units="count")
     scan = sinogram_from_maps(clean_scan.drop_vars("sinogram").assign(total=image), "total")

@@ -128,6 +128,18 @@ def test_amounts_of_a_sinogram_add_along_its_rays(clean_scan):
     assert relative_error(maps, expected) < 100 * ROUNDING[np.dtype("float32")]
 
 
+def test_masked_channels_of_a_sinogram_have_no_weight(clean_scan):
+    known = clean_scan.sinogram.isel(translation=16, angle=[0, 10, 20]).rename(angle="reference")
+    known = known.drop_vars([name for name in known.coords if name != "tth"])
+    options = {"variable": "sinogram", "nonnegative": False}
+    mask = xr.DataArray(np.arange(60) == 30, dims="channel")
+    spoiled = clean_scan.copy(deep=True).assign(mask=mask)
+    spoiled.sinogram[..., 30] = 1e6
+    made = fit_references(spoiled, known, **options).reference_amount
+    clean = fit_references(clean_scan.assign(mask=mask), known, **options).reference_amount
+    np.testing.assert_array_equal(made, clean)
+
+
 def test_a_single_spectrum_is_fitted(volume, patterns):
     one = xr.Dataset({"spectrum": volume.volume[2, 3]})
     made = fit_references(one, patterns, variable="spectrum")
