@@ -50,8 +50,8 @@ def test_a_recipe_makes_the_same_maps_as_the_verbs(scan, tmp_path):
 def test_wrong_maps_are_refused_before_anything_runs(scan, tmp_path):
     with pytest.raises(RecipeError, match="lattice_parameter needs option 'hkl'"):
         recipe_of(scan, tmp_path / "x.zarr", ["lattice_parameter"])
-    with pytest.raises(RecipeError, match=r"strain has no option 'refrence'. Did you mean"):
-        recipe_of(scan, tmp_path / "x.zarr", [{"strain": {"refrence": 1}}])
+    with pytest.raises(RecipeError, match=r"strain has no option 'refs'"):
+        recipe_of(scan, tmp_path / "x.zarr", [{"strain": {"refs": 1}}])
     wrong = recipe_of(
         scan, tmp_path / "x.zarr", [{"lattice_parameter": {"hkl": {"Cu": [1, 1, 1]}}}], []
     )
