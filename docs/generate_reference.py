@@ -33,7 +33,7 @@ GROUPS = {
     ),
     "Components": (
         "find_components", "map_components", "find_clusters", "map_clusters",
-        "find_spectral_moments",
+        "find_spectral_moments", "find_rank",
     ),
     "Peaks": ("find_peaks", "windows_of", "fit_peaks", "peak_moments", "position_from_moments"),
     "Maps of rays": ("sinogram_from_maps", "maps_from_volume"),

@@ -27,6 +27,7 @@ from ndtomo_dask.moments import peak_moments, position_from_moments
 from ndtomo_dask.peak_table import find_peaks, windows_of
 from ndtomo_dask.project import project
 from ndtomo_dask.query import image, spectrum
+from ndtomo_dask.rank import find_rank
 from ndtomo_dask.reconstruct import reconstruct
 from ndtomo_dask.references import fit_references, phase_fractions
 from ndtomo_dask.runtime import connect
@@ -49,6 +50,7 @@ __all__ = [
     "find_peaks",
     "find_projection_scale",
     "find_projection_shifts",
+    "find_rank",
     "find_regularization",
     "find_rotation_center",
     "find_spectral_basis",

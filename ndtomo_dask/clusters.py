@@ -69,7 +69,7 @@ def find_clusters(
     restarts
         Starts from other centers (k-means++), of which the one of least inertia is returned.
     iterations
-        At most; a start ends when no center moves.
+        At most; a start ends when its centers stand still.
     seed
         Of the random choice of starts.
     variable

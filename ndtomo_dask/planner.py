@@ -249,8 +249,8 @@ def _map_components(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
 def _find_clusters(state: _State, step: Step) -> list[Plan]:
     components = step.options.get("components", 16)
     made = plan.find_components(
-        state.sizes, state.itemsize, components=components, passes=2 - state.has_moments, step="find_clusters",
-        allowed_mem=state.allowed_mem, block=state.block,
+        state.sizes, state.itemsize, components=components, passes=2 - state.has_moments,
+        step="find_clusters", allowed_mem=state.allowed_mem, block=state.block,
     )  # fmt: skip
     return [made]
 

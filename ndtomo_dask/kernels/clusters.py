@@ -24,6 +24,11 @@ SPREAD = np.uint64(11400714819323198485)
 """
 
 
+STILL = 1e-7
+"""Sum of the squared steps of the centers, over the mean squared distance to them, that counts as
+standing still: about as in scikit-learn, with 600 channels."""
+
+
 class Sample(NamedTuple):
     """Some of the rows, and their numbers in the data."""
 
@@ -129,12 +134,17 @@ def lloyd_partial(rows: Float, centers: Float64) -> ClusterSums:
     restarts, clusters, columns = centers.shape
     flat = np.ascontiguousarray(centers.reshape(-1, columns).T)
 
+    half = 0.5 * np.square(flat).sum(axis=0)
+
     def sums(strand: Float) -> ClusterSums:
         made = ClusterSums(
             np.zeros((restarts, clusters), dtype=np.int64), np.zeros(centers.shape),
             np.zeros(restarts), np.full(restarts, -1.0), np.zeros((restarts, columns)),
         )  # fmt: skip
-        _nearest_sums(np.ascontiguousarray(strand), flat, *made)
+        exact = strand.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            score = half - exact @ flat
+        _nearest_sums(exact, score, flat, *made)
         return made
 
     return reduce_strands(sums, lloyd_combine, rows)
@@ -154,30 +164,23 @@ def lloyd_combine(first: ClusterSums, second: ClusterSums) -> ClusterSums:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _nearest_sums(
-    rows: Float, centers: Float64, size: Int64, total: Float64, inertia: Float64, farthest: Float64,
-    farthest_row: Float64,
+    rows: Float64, score: Float64, centers: Float64, size: Int64, total: Float64, inertia: Float64,
+    farthest: Float64, farthest_row: Float64,
 ) -> None:  # fmt: skip
-    # (row, column), (column, restart × cluster)
+    # (row, column), (row, restart × cluster), (column, restart × cluster)
     restarts, clusters = size.shape
-    half = 0.5 * (centers * centers).sum(axis=0)
-    score = np.empty(half.size)
     for row in range(rows.shape[0]):
         if not np.isfinite(rows[row].sum()):
             continue
-        score[:] = half
-        for column in range(rows.shape[1]):
-            value = np.float64(rows[row, column])
-            for center in range(half.size):
-                score[center] -= value * centers[column, center]
         for restart in range(restarts):
             first = restart * clusters
             best = first
             for center in range(first + 1, first + clusters):
-                if score[center] < score[best]:
+                if score[row, center] < score[row, best]:
                     best = center
             distance = 0.0
             for column in range(rows.shape[1]):
-                value = np.float64(rows[row, column])
+                value = rows[row, column]
                 distance += (value - centers[column, best]) ** 2
                 total[restart, best - first, column] += value
             size[restart, best - first] += 1
@@ -206,7 +209,8 @@ def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters
         sums = reduce(lloyd_partial, lloyd_combine, centers=centers[moving])
         better = _moved(sums, centers[moving])
         inertia[moving] = sums.inertia
-        stands = (better == centers[moving]).all(axis=(1, 2))
+        moved = np.square(better - centers[moving]).sum(axis=(1, 2))
+        stands = moved <= STILL * sums.inertia / np.maximum(sums.size.sum(axis=1), 1)
         centers[moving] = better
         moving = moving[~stands]
     best = centers[[inertia.argmin()]]

@@ -81,13 +81,15 @@ def moments_partial(
     channels = _prepared(spectra[:0], prepare).shape[1]
     dtype = np.dtype(spectra.dtype if gram_dtype is None else gram_dtype)
     count, total, gram = 0, np.zeros(channels), np.zeros((channels, channels))
+    product = np.empty((channels, channels), dtype=dtype)
     for rows in slabs(spectra):
         rows = _prepared(rows, prepare)
-        whole = _whole(rows)
-        slab = _centered(rows if whole.all() else rows[whole], shift, dtype)
+        slab, column = _summed(rows, shift, dtype)
+        if not np.isfinite(column).all():
+            slab, column = _summed(rows[_whole(rows)], shift, dtype)
         count += slab.shape[0]
-        total += slab.sum(axis=0, dtype=np.float64)
-        gram += slab.T @ slab
+        total += column
+        gram += np.matmul(slab.T, slab, out=product)
     return Moments(count, spectra.shape[0] - count, total, gram)
 
 
@@ -249,6 +251,17 @@ def slabs(rows: Float) -> Iterator[Float]:
         yield rows[first : first + SLAB_ROWS]
 
 
+def _summed(rows: Float, shift: Float | None, dtype: DTypeLike) -> tuple[Float, Float64]:
+    with np.errstate(invalid="ignore"):
+        slab = _centered(rows, shift, dtype)
+        return slab, np.asarray(slab.sum(axis=0, dtype=np.float64))
+
+
 def _centered(rows: Float, shift: Float | None, dtype: DTypeLike) -> Float:
+    if shift is None:
+        return rows.astype(dtype, copy=False)
+    narrow = shift.astype(dtype)
+    if rows.dtype == dtype and (narrow == shift).all():
+        return np.asarray(np.subtract(rows, narrow))
     # The difference is rounded once: a float64 shift is not first rounded to float32.
-    return rows.astype(dtype, copy=False) if shift is None else (rows - shift).astype(dtype)
+    return np.asarray((rows - shift).astype(dtype))
