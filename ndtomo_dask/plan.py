@@ -34,7 +34,7 @@ GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
 
 _HELD = {
-    "fbp": (9, 4), "sirt": (14, 9), "os_sirt": (12, 16), "sart": (12, 16), "cgls": (22, 16),
+    "fbp": (9, 4), "sirt": (14, 9), "os_sirt": (12, 14), "sart": (12, 14), "cgls": (22, 16),
     "mlem": (18, 8), "osem": (8, 14), "tv": (20, 44), "vectorial_tv": (20, 36),
     "nuclear": (20, 48), "project": (4, 4),
 }  # fmt: skip
@@ -43,7 +43,7 @@ A quarter is the mask of what is finite."""
 _HELD_FOR = {"accelerated": (6, 8), "cutoff": (8, 0), "start": (0, 8), "stop": (5, 0),
              "variance": (12, 28), "weighted": (20, 3)}  # fmt: skip
 """What an option adds to that."""
-_WRITING, _WRITING_PROJECTIONS = (4, 12), (8, 4)
+_WRITING, _WRITING_PROJECTIONS = (4, 9), (8, 4)
 """The same while the result is written: both blocks, the compressed tiles and their shard."""
 
 

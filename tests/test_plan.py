@@ -18,7 +18,7 @@ MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288
                       "MALLOC_TRIM_THRESHOLD_": "16777216"}  # fmt: skip
 MEMORY_SLACK = 16 * 10**6
 """Bytes that a first block touches whatever its size: code, and the workspace of the BLAS."""
-PADDING = 1.4
+PADDING = 1.25
 """How far a plan, less its read buffers, may exceed what a kernel takes by itself."""
 SCAN = {"angle": 180, "translation": 200, "channel": 1000}
 GB = 10**9
