@@ -12,7 +12,7 @@ from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.least_squares import fit_peak
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
-from ndtomo_dask.kernels.peaks import PARAMETERS, SHAPES
+from ndtomo_dask.kernels.peaks import PARAMETERS, SINGLE
 from ndtomo_dask.schema import VARIABLES, Variable, floating, label, require, variable_named
 
 COLUMNS = (
@@ -89,7 +89,7 @@ def fit_peaks(
     OptionError
         An unknown shape, bound or background.
     """
-    check_choice("shape", shape, SHAPES)
+    check_choice("shape", shape, SINGLE)
     array = require(
         ds, variable_named(variable, verb="fit_peaks"), verb="fit_peaks", whole=["channel"]
     )

@@ -21,7 +21,7 @@ def compiled(*fastmath: str) -> Callable[[Function], Function]:
         "nogil": True,
         "cache": True,
         "error_model": "numpy",
-        "fastmath": set(fastmath),
+        "fastmath": set(fastmath) or False,
         "_nrt": False,
     }
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ndtomo_dask.kernels.compiled import compiled
-from ndtomo_dask.kernels.fit_work import Float64, Work
+from ndtomo_dask.kernels.fit_work import Booleans, Float64, Integers, Work
 from ndtomo_dask.kernels.levenberg_marquardt import (
     build_normal,
     combine,
@@ -13,10 +13,10 @@ from ndtomo_dask.kernels.levenberg_marquardt import (
     sweep,
     take_step,
 )
-from ndtomo_dask.kernels.likelihoods import GAUSSIAN
+from ndtomo_dask.kernels.likelihoods import CAUCHY, GAUSSIAN, HUBER
 from ndtomo_dask.kernels.peak_problem import Problem
-from ndtomo_dask.kernels.peak_shapes import GAUSSIAN_WIDTH, THOMPSON_COX_HASTINGS
-from ndtomo_dask.kernels.starts import copy, estimate_noise, find_starts, remove_background
+from ndtomo_dask.kernels.peak_shapes import EXPONENTIAL, GAUSSIAN_WIDTH, THOMPSON_COX_HASTINGS
+from ndtomo_dask.kernels.starts import copy, estimate_noise, find_starts, remove_background, select
 
 
 @compiled()
@@ -43,7 +43,7 @@ def set_bounds(problem: Problem, work: Work, scale: float, pixel: int) -> bool:
 
 
 @compiled()
-def choose_templates(problem: Problem, work: Work, pixel: int) -> float:
+def choose_templates(problem: Problem, work: Work, pixel: int, noise: float) -> float:
     """Choose each peak's template among those that its bounds or its start allow; return the noise.
 
     Peaks of the same shape and bounds are numbered by position.
@@ -51,7 +51,9 @@ def choose_templates(problem: Problem, work: Work, pixel: int) -> float:
     filled, templates, chosen = work.filled, problem.templates, work.chosen
     row = min(pixel, problem.start.shape[0] - 1)
     remove_background(filled, templates.basis)
-    noise = max(estimate_noise(filled, work.scratch), problem.rounding)
+    if noise == 0.0:
+        noise = estimate_noise(filled, work.scratch)
+    noise = max(noise, problem.rounding)
     lows, highs = work.lows, work.highs
     for k in range(chosen.size):
         i = problem.first[k] + 1
@@ -60,7 +62,10 @@ def choose_templates(problem: Problem, work: Work, pixel: int) -> float:
         if math.isfinite(given):
             lows[k] = (given - problem.origin[i]) / problem.unit[i]
             highs[k] = lows[k]
-    find_starts(filled, templates, lows, highs, chosen, work.heights, work.scores)
+    spare = work.columns[work.parameters.size]
+    work.width[0] = find_starts(
+        filled, templates, lows, highs, spare, chosen, work.heights, work.scores
+    )
     for k in range(chosen.size):
         for j in range(k):
             alike = problem.alike[j] == problem.alike[k] and min(chosen[j], chosen[k]) >= 0
@@ -78,13 +83,15 @@ def _swap(work: Work, j: int, k: int) -> None:
 
 
 @compiled()
-def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int) -> None:
+def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int, middle: bool) -> None:
     """Start at the templates, areas and background solved for linearly.
 
     A peak of no area has no other derivatives than that by area, so one undamped step does it.
+    Several peaks start with one width, because the widest template may cover two of them; those
+    whose bounds are their own may start in the ``middle``.
     """
     current, goal, low, high = work.current, work.saved, work.low, work.high
-    _place_peaks(problem, work, scale)
+    _place_peaks(problem, work, scale, middle)
     _take_given(problem, work, scale, pixel)
     for j in range(current.size - 1):
         current[j] = min(max(current[j], low[j]), high[j])
@@ -103,9 +110,17 @@ def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int) ->
 
 @compiled()
 def _solve_areas(problem: Problem, work: Work, n: int, scale: float) -> bool:
-    """Solve for areas and background, all else being held; return whether they are determined."""
+    """Solve for areas and background, all else being held; return whether they are determined.
+
+    A robust fit takes the spectrum without spots for it.
+    """
+    robust = problem.kind in (HUBER, CAUCHY)
+    if robust:
+        _exchange(work.y, work.weight, n)
     current, trial, lows, highs = work.current, work.trial, work.open_low, work.open_high
     cost = sweep(problem, work, current, n, scale, GAUSSIAN)
+    if robust:
+        _exchange(work.y, work.weight, n)
     if not math.isfinite(cost):
         return False
     combine(problem, work.columns, n)
@@ -127,7 +142,7 @@ def _solve_areas(problem: Problem, work: Work, n: int, scale: float) -> bool:
 
 
 @compiled()
-def _place_peaks(problem: Problem, work: Work, scale: float) -> None:
+def _place_peaks(problem: Problem, work: Work, scale: float, middle: bool) -> None:
     """Write the free parameters that templates tell, the weakest peak first.
 
     So of several peaks that share a parameter the strongest decides.
@@ -142,46 +157,89 @@ def _place_peaks(problem: Problem, work: Work, scale: float) -> None:
             if not done[k] and (weakest < 0 or score < least):
                 weakest, least = k, score
         done[weakest] = True
-        _place_peak(problem, work, scale, weakest)
+        _place_peak(problem, work, scale, weakest, middle)
 
 
 @compiled()
-def _place_peak(problem: Problem, work: Work, scale: float, k: int) -> None:
+def remove_spots(work: Work, n: int) -> float:
+    """Take the median of five channels where a start is sought; return the noise without it.
+
+    The channels that are used are kept in ``weight``, too.
+    """
+    noise = estimate_noise(work.filled, work.scratch)
+    filled, scratch, five = work.filled, work.scratch, work.columns[work.parameters.size]
+    last = filled.size - 1
+    for i in range(filled.size):
+        for k in range(5):
+            five[k] = filled[min(max(i + k - 2, 0), last)]
+        scratch[i] = select(five, 5, 2)
+    copy(scratch, filled)
+    for j in range(n):
+        work.weight[j] = filled[work.channel[j]]
+    return noise
+
+
+@compiled()
+def _exchange(a: Float64, b: Float64, n: int) -> None:
+    for i in range(n):
+        a[i], b[i] = b[i], a[i]
+
+
+@compiled()
+def _place_peak(problem: Problem, work: Work, scale: float, k: int, middle: bool) -> None:
     templates, best, first = problem.templates, work.chosen[k], problem.first[k]
-    position, fwhm, height = 0.5 * (work.least[first + 1] + work.most[first + 1]), 0.1, 0.0
+    least, most = work.least[first + 1], work.most[first + 1]
+    position, fwhm, height = 0.5 * (least + most), 0.1, 0.0
     if best >= 0:
         position, fwhm, height = templates.position[best], templates.fwhm[best], work.heights[k]
-    position = min(max(position, work.least[first + 1]), work.most[first + 1])
+    fwhm = work.width[0] if work.width[0] > 0.0 else fwhm
+    if middle and problem.alone[k]:
+        position = 0.5 * (least + most)
+    values = work.parameters
     for i in range(first, problem.first[k + 1]):
-        _set_parameter(problem, work.current, i, problem.guess[i], scale)
-    _set_parameter(problem, work.current, first, height * fwhm * GAUSSIAN_WIDTH, scale)
-    _set_parameter(problem, work.current, first + 1, position, scale)
+        values[i] = problem.guess[i]
+    if problem.codes[k] == EXPONENTIAL:
+        least, most, position, fwhm, height = -np.inf, np.inf, values[first + 1], 0.0, 0.0
+    values[first] = height * fwhm * GAUSSIAN_WIDTH
+    values[first + 1] = min(max(position, least), most)
+    if problem.codes[k] != EXPONENTIAL:
+        values[first + 2] = fwhm
     if problem.codes[k] == THOMPSON_COX_HASTINGS:
-        _set_parameter(problem, work.current, first + 2, 0.5 * fwhm * fwhm, scale)
-        _set_parameter(problem, work.current, first + 3, 0.4 * fwhm, scale)
-    else:
-        _set_parameter(problem, work.current, first + 2, fwhm, scale)
+        values[first + 2] = 0.5 * fwhm * fwhm
+        values[first + 3] = 0.4 * fwhm
+    set_free(
+        problem.source, problem.tie, problem.tied, problem.coefficient, problem.offset,
+        problem.of_data, work.current, values, first, problem.first[k + 1], scale,
+    )  # fmt: skip
 
 
 @compiled()
-def _set_parameter(problem: Problem, current: Float64, i: int, value: float, scale: float) -> None:
-    """Set a parameter by the first free one that it depends on."""
-    free = problem.source[i]
-    if free < 0:
-        return
-    for e in range(problem.tie[free], problem.tie[free + 1]):
-        if problem.tied[e] == i and problem.coefficient[e] != 0.0:
-            shift = problem.offset[i] / (scale if problem.of_data[i] else 1.0)
-            current[free] = (value - shift) / problem.coefficient[e]
+def set_free(
+    source: Integers, tie: Integers, tied: Integers, coefficient: Float64, offset: Float64,
+    of_data: Booleans, current: Float64, values: Float64, begin: int, end: int, scale: float,
+) -> None:  # fmt: skip
+    """Set each parameter that is known by the first free one that it depends on.
+
+    Arrays come one by one, because a call copies every array of a named tuple.
+    """
+    for i in range(begin, end):
+        free = source[i]
+        if free < 0 or not math.isfinite(values[i]):
+            continue
+        for e in range(tie[free], tie[free + 1]):
+            if tied[e] == i and coefficient[e] != 0.0:
+                shift = offset[i] / (scale if of_data[i] else 1.0)
+                current[free] = (values[i] - shift) / coefficient[e]
 
 
 @compiled()
 def _take_given(problem: Problem, work: Work, scale: float, pixel: int) -> None:
     """Write the starts that were given over those that were found."""
-    row = min(pixel, problem.start.shape[0] - 1)
-    for i in range(problem.unit.size):
-        given = problem.start[row, i]
-        if math.isfinite(given):
-            unit = problem.unit[i] * (scale if problem.of_data[i] else 1.0)
-            value = (given - problem.origin[i]) / unit
-            _set_parameter(problem, work.current, i, value, scale)
+    row, values = min(pixel, problem.start.shape[0] - 1), work.parameters
+    for i in range(values.size):
+        unit = problem.unit[i] * (scale if problem.of_data[i] else 1.0)
+        values[i] = (problem.start[row, i] - problem.origin[i]) / unit
+    set_free(
+        problem.source, problem.tie, problem.tied, problem.coefficient, problem.offset,
+        problem.of_data, work.current, values, 0, values.size, scale,
+    )  # fmt: skip

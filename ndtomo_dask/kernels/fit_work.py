@@ -40,6 +40,7 @@ class Work(NamedTuple):
     """The free parameters, in units of t."""
     trial: Float64
     saved: Float64
+    best: Float64
     open_low: Float64
     open_high: Float64
     low: Float64
@@ -54,6 +55,8 @@ class Work(NamedTuple):
     """Template, height and score of each peak."""
     heights: Float64
     scores: Float64
+    width: Float64
+    """What several peaks start with."""
     lows: Float64
     """Where its position may be."""
     highs: Float64
@@ -69,15 +72,16 @@ def allocate_work(problem: Problem) -> Work:
     channels, parameters, peaks = problem.t.size, problem.unit.size, problem.codes.size
     m = problem.rows.size
     t, y, filled, scratch, base, weight = _floats(6, channels)
-    step, solution, current, trial, saved, open_low, open_high, low, high = _floats(9, m)
+    step, solution, current, trial, saved, best, open_low, open_high, low, high = _floats(10, m)
     values, least, most, errors = _floats(4, parameters)
-    heights, scores, lows, highs = _floats(4, peaks)
+    heights, scores, width, lows, highs = _floats(5, peaks)
     rows = max(parameters + 2, 1 + int(problem.rows.max()))
     return Work(
         t, y, filled, scratch, base, weight, _integers(channels), np.zeros((rows, channels)),
         np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), _integers(m), _booleans(m), step,
-        solution, current, trial, saved, open_low, open_high, low, high, values, least, most,
-        errors, _integers(peaks), heights, scores, lows, highs, _booleans(peaks), _booleans(peaks),
+        solution, current, trial, saved, best, open_low, open_high, low, high, values, least, most,
+        errors, _integers(peaks), heights, scores, width, lows,
+        highs, _booleans(peaks), _booleans(peaks),
         _integers(1),
     )  # fmt: skip
 

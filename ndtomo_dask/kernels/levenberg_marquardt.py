@@ -49,8 +49,6 @@ class FitStatus(IntEnum):
 CONVERGED, STALLED = int(FitStatus.CONVERGED), int(FitStatus.STALLED)
 ITERATION_LIMIT, SINGULAR = int(FitStatus.ITERATION_LIMIT), int(FitStatus.SINGULAR)
 
-STATISTICAL_STOP = 1e-4
-"""Predicted drop, in residual variances, below which a step no longer matters."""
 EXACT_STOP = 1e-28
 """The same per channel, for data scaled to 1 without noise: the square of 50 rounding errors."""
 ROUNDING_STOP = 1e-15
@@ -310,7 +308,7 @@ def minimize(
         if not found or drop < 0.0:
             damping *= 10.0
             continue
-        enough = drop <= max(STATISTICAL_STOP * cost / freedom, exact) and damping <= 1.0
+        enough = drop <= max(problem.tolerance * cost / freedom, exact) and damping <= 1.0
         take_step(step, current, low, high, trial)
         new = sweep(problem, work, trial, n, scale, kind)
         if new < cost:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,8 @@ class Problem(NamedTuple):
     """Peaks whose area is not tied to another's."""
     alike: Integers
     """The first peak of the same shape, bounds and start: such peaks are numbered by position."""
+    alone: Booleans
+    """Peaks that are like no other."""
     low: Float64
     """Lowest values in axis units. (pixel or 1, parameter)"""
     high: Float64
@@ -74,6 +77,7 @@ class Problem(NamedTuple):
     """Rounding errors to expect in data scaled to 1."""
     significance: float
     iterations: int
+    tolerance: float
 
 
 class Layout(NamedTuple):
@@ -85,7 +89,7 @@ class Layout(NamedTuple):
     first: Integers
 
 
-DATA = ("area", "background")
+DATA = ("area", "amplitude", "background")
 
 
 def lay_out(model: PeakModel, terms: int) -> Layout:
@@ -105,7 +109,8 @@ def default_bounds(x: Float64, layout: Layout, model: PeakModel) -> tuple[Float6
     known = {
         "area": (0.0, math.inf), "position": (float(x.min()), float(x.max())),
         "fwhm": (channel, width), "gaussian_square": (channel**2, width**2),
-        "lorentzian_fwhm": (0.0, width), "background": (-math.inf, math.inf),
+        "lorentzian_fwhm": (0.0, width), "amplitude": (0.0, math.inf),
+        "decay": (-50 / width, 50 / width), "background": (-math.inf, math.inf),
     }  # fmt: skip
     shapes = [shape for shape in model.peaks.values() for _ in SHAPES[shape].parameters]
     pairs = []
@@ -148,7 +153,7 @@ def build_bounds(
     """Put the bounds that were given over the default ones, and refuse what cannot be."""
     check_names(list(bounds), model, "bounds")
     for name, pair in bounds.items():
-        if np.ndim(pair) == 0 or len(pair) != 2:  # type: ignore[arg-type]
+        if not hasattr(pair, "__len__") or len(pair) != 2:
             raise OptionError(f"bounds[{name!r}]={pair!r} must be (lowest, highest).")
     least, most = default_bounds(x, layout, model)
     low = spread({n: pair[0] for n, pair in bounds.items()}, layout, least, pixels, "bounds")
@@ -186,10 +191,12 @@ class Ties(NamedTuple):
     """On how many free ones each parameter depends."""
 
 
-def build_ties(model: PeakModel, layout: Layout, low: Float64, high: Float64) -> Ties:
+def build_ties(
+    model: PeakModel, layout: Layout, low: Float64, high: Float64, mapped: Booleans
+) -> Ties:
     """Give a number to each free parameter, and list what depends on it."""
     place = {name: number for number, name in enumerate(layout.names)}
-    fixed = (low == high).all(axis=0) & (low == low[0]).all(axis=0)
+    fixed = (low[0] == high[0]) & ~mapped
     _check_ties(model, place)
     offset = np.where(fixed, low[0], 0.0)
     entries: dict[int, list[tuple[int, float]]] = {}
@@ -241,7 +248,7 @@ def _check_ties(model: PeakModel, place: Mapping[str, int]) -> None:
 def build_problem(
     x: Float64, model: PeakModel, *, bounds: Mapping[str, Bounds], start: Mapping[str, ArrayLike],
     pixels: int, kind: int, counts: bool, given: bool, rounding: float, significance: float,
-    iterations: int,
+    iterations: int, tolerance: float,
 ) -> tuple[Problem, Layout]:  # fmt: skip
     """Work out everything that the spectra of a window share."""
     descending = bool(x[0] > x[-1])
@@ -250,7 +257,8 @@ def build_problem(
     background = np.ascontiguousarray(background[:, ::-1] if descending else background)
     layout = lay_out(model, len(background))
     low, high = build_bounds(x, model, layout, bounds, pixels)
-    ties = build_ties(model, layout, low, high)
+    mapped = _mapped(layout, {name: max(map(np.ndim, pair)) for name, pair in bounds.items()})
+    ties = build_ties(model, layout, low, high, mapped)
     if x.size < ties.leader.size + 2:
         raise SchemaError(
             f"a window of {x.size} channels cannot determine {ties.leader.size} parameters: it "
@@ -260,25 +268,37 @@ def build_problem(
     begin = spread(start, layout, np.full(len(layout.names), np.nan), pixels, "start")
 
     unit, origin = _units(layout, center, half_range)
+    least, most = default_bounds(x, layout, model)
+    widest_low, widest_high = np.where(mapped, least, low[0]), np.where(mapped, most, high[0])
     single, source, coefficient, offset = _scaled(ties, unit, origin)
-    sought, positions, widths = _what_to_seek(model, layout, low, high, unit, origin)
+    sought, positions, widths = _what_to_seek(model, layout, widest_low, widest_high, unit, origin)
     templates = build_templates(t, background, positions, widths)
     shapes = [SHAPES[shape] for shape in model.peaks.values()]
     guess = [value for shape in shapes for value in _guess(shape.parameters, shape.start)]
     guess += [0.0] * (len(layout.names) - len(guess))
     of_data = np.array([kind in DATA for kind in layout.kinds])
-    least = np.array([0.0 if kind in ("fwhm", "gaussian_square") else -np.inf
+    above = np.array([0.0 if kind in ("fwhm", "gaussian_square") else -np.inf
                       for kind in layout.kinds])  # fmt: skip
-    least[[name in model.unknowns for name in layout.names]] = -np.inf
+    above[[name in model.unknowns for name in layout.names]] = -np.inf
     rows = _rows(ties, coefficient, len(layout.names))
+    mapped |= _mapped(layout, {name: np.ndim(value) for name, value in start.items()})
+    alike = _alike(model, layout, (low[:1], high[:1], begin[:1]))
+    alike = np.where([mapped[a:b].any() for a, b in pairwise(layout.first)],
+                     np.arange(alike.size), alike)  # fmt: skip
     return Problem(
         t, descending, np.array([shape.code for shape in shapes]), layout.first, background,
-        origin, unit, of_data, least, offset, single, source, ties.tie, ties.tied, coefficient,
-        rows, np.array([layout.kinds[k] == "area" for k in ties.leader]), sought,
-        _alike(model, layout, (low, high, begin)), low, high, begin,
+        origin, unit, of_data, above, offset, single, source, ties.tie, ties.tied, coefficient,
+        rows, np.array([layout.kinds[k] in DATA[:2] for k in ties.leader]), sought,
+        alike, np.bincount(alike, minlength=len(alike))[alike] == 1, low, high, begin,
         np.array(guess), templates, kind, counts, given, rounding, float(significance),
-        int(iterations),
+        int(iterations), float(tolerance),
     ), layout  # fmt: skip
+
+
+def _mapped(layout: Layout, dimensions: Mapping[str, int]) -> Booleans:
+    """Tell which parameters have a value per pixel: nothing else may depend on those of a block."""
+    marks = {name: float(count > 0) for name, count in dimensions.items()}
+    return np.asarray(spread(marks, layout, np.zeros(len(layout.names)), 1, "bounds")[0] > 0)
 
 
 def _alike(model: PeakModel, layout: Layout, tables: tuple[Float64, ...]) -> Integers:
@@ -298,7 +318,14 @@ def _alike(model: PeakModel, layout: Layout, tables: tuple[Float64, ...]) -> Int
 
 
 def _units(layout: Layout, center: float, half_range: float) -> tuple[Float64, Float64]:
-    lengths = {"fraction": 0, "asymmetry": 0, "background": 0, "gaussian_square": 2}
+    lengths = {
+        "decay": -1,
+        "amplitude": 0,
+        "fraction": 0,
+        "asymmetry": 0,
+        "background": 0,
+        "gaussian_square": 2,
+    }
     unit = np.array([half_range ** lengths.get(kind, 1) for kind in layout.kinds])
     return unit, np.array([center if kind == "position" else 0.0 for kind in layout.kinds])
 
@@ -338,12 +365,16 @@ def _what_to_seek(
     for peak, shape in enumerate(model.peaks.values()):
         begin = int(layout.first[peak])
         area = layout.names[begin]
-        sought.append(area not in model.ties)
+        sought.append(area not in model.ties and shape != "exponential")
+        if shape == "exponential":
+            positions.append(none)
+            widths.append(none)
+            continue
         place = begin + 1
-        span = ((low[:, place].min() - origin[place]) / unit[place],
-                (high[:, place].max() - origin[place]) / unit[place])  # fmt: skip
+        span = ((low[place] - origin[place]) / unit[place],
+                (high[place] - origin[place]) / unit[place])  # fmt: skip
         positions.append(span if sought[-1] else none)
-        lowest, highest = low[:, begin + 2].min(), high[:, begin + 2].max()
+        lowest, highest = low[begin + 2], high[begin + 2]
         wide = np.array([lowest, highest]) / unit[begin + 2]
         wide = np.sqrt(wide) if "gaussian_square" in SHAPES[shape].parameters else wide
         widths.append((float(wide[0]), float(wide[1])))

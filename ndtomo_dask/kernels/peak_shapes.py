@@ -15,7 +15,8 @@ from ndtomo_dask.kernels.voigt import chebyshev, negative_exp, subtract_voigt
 
 Float64 = NDArray[np.float64]
 
-PSEUDO_VOIGT, VOIGT, SPLIT_PSEUDO_VOIGT, PEARSON7, DONIACH_SUNJIC, THOMPSON_COX_HASTINGS = range(6)
+PSEUDO_VOIGT, VOIGT, SPLIT_PSEUDO_VOIGT, PEARSON7 = range(4)
+DONIACH_SUNJIC, THOMPSON_COX_HASTINGS, EXPONENTIAL = range(4, 7)
 
 LORENTZIAN_WIDTH = math.pi / 2
 """Area of a Lorentzian of unit height and unit fwhm."""
@@ -232,6 +233,16 @@ def subtract_thompson_cox_hastings(
         columns[3, i] = f_width * by_fwhm + e_width * by_fraction
 
 
+@compiled("contract")
+def subtract_exponential(t: Float64, peak: Float64, residual: Float64, columns: Float64) -> None:
+    """Subtract a decay, amplitude·exp(-decay·t); columns are by amplitude and decay."""
+    for i in range(t.size):
+        share = math.exp(-peak[1] * t[i])
+        residual[i] -= peak[0] * share
+        columns[0, i] = share
+        columns[1, i] = -peak[0] * share * t[i]
+
+
 @compiled()
 def subtract_peak(
     code: int, t: Float64, peak: Float64, residual: Float64, columns: Float64
@@ -247,5 +258,7 @@ def subtract_peak(
         subtract_pearson7(t, peak, residual, columns)
     elif code == DONIACH_SUNJIC:
         subtract_doniach_sunjic(t, peak, residual, columns)
-    else:
+    elif code == THOMPSON_COX_HASTINGS:
         subtract_thompson_cox_hastings(t, peak, residual, columns)
+    else:
+        subtract_exponential(t, peak, residual, columns)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ndtomo_dask.kernels.peak_shapes import (
     DONIACH_SUNJIC,
+    EXPONENTIAL,
     GAUSSIAN_WIDTH,
     LN2,
     LORENTZIAN_WIDTH,
@@ -85,8 +86,18 @@ SHAPES = {
         MappingProxyType({}),
         MappingProxyType({}),
     ),
+    # not a peak, but what peaks often stand on; from the middle of the window
+    "exponential": Shape(
+        EXPONENTIAL,
+        ("amplitude", "decay"),
+        MappingProxyType({}),
+        MappingProxyType({"decay": 1.0}),
+    ),
 }
 """Every shape by its name; a pseudo-Voigt with something fixed is one more line here."""
+
+SINGLE = tuple(name for name, shape in SHAPES.items() if "fwhm" in shape.parameters)
+"""Shapes that can be fitted alone, and have a fwhm of their own."""
 
 
 def evaluate_peak(

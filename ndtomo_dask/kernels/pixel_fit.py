@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.fit_errors import estimate_errors
-from ndtomo_dask.kernels.fit_starts import choose_templates, set_bounds, set_start
+from ndtomo_dask.kernels.fit_starts import choose_templates, remove_spots, set_bounds, set_start
 from ndtomo_dask.kernels.fit_work import Float64, Work
 from ndtomo_dask.kernels.levenberg_marquardt import (
     CONVERGED,
@@ -21,8 +21,9 @@ from ndtomo_dask.kernels.levenberg_marquardt import (
     minimize,
     sweep,
 )
-from ndtomo_dask.kernels.likelihoods import GAUSSIAN, POISSON
+from ndtomo_dask.kernels.likelihoods import CAUCHY, GAUSSIAN, HUBER, POISSON
 from ndtomo_dask.kernels.peak_problem import Problem
+from ndtomo_dask.kernels.peak_shapes import EXPONENTIAL
 from ndtomo_dask.kernels.peaks import Values
 from ndtomo_dask.kernels.starts import copy, largest
 
@@ -139,16 +140,19 @@ def _fit_loaded(
     """Fit the loaded spectrum; return status, steps tried and cost over degrees of freedom."""
     if not set_bounds(problem, work, scale, pixel):
         return BAD_INPUT, 0, 0.0
-    noise = choose_templates(problem, work, pixel)
+    robust = problem.kind in (HUBER, CAUCHY)
+    noise = choose_templates(problem, work, pixel, remove_spots(work, n) if robust else 0.0)
     if scale == 0.0 or largest(work.scores, work.scores.size) < problem.significance * noise:
         return INSIGNIFICANT, 0, 0.0
     if not problem.given:
         work.base[:n] = 1.0 / (noise * noise)
-    set_start(problem, work, n, scale, pixel)
     exact = EXACT_STOP * n
     if problem.kind != GAUSSIAN:
         exact *= scale if problem.kind == POISSON else largest(work.base, n)
+    set_start(problem, work, n, scale, pixel, False)
     status, tried, cost = minimize(problem, work, n, scale, exact)
+    if problem.codes.size > 1 and (status > STALLED or _at_bound(problem, work)):
+        status, tried, cost = _start_again(problem, work, n, scale, pixel, exact, status, cost)
     if status not in (CONVERGED, STALLED):
         return status, tried, 0.0
     if not _any_peak(problem, work):
@@ -163,13 +167,42 @@ def _fit_loaded(
 
 
 @compiled()
+def _at_bound(problem: Problem, work: Work) -> bool:
+    """Tell whether a position or width ended at a bound, or an area at none."""
+    for k in range(problem.codes.size):
+        for i in range(problem.first[k], min(problem.first[k] + 3, problem.first[k + 1])):
+            free = problem.source[i]
+            if free >= 0 and not work.low[free] < work.current[free] < work.high[free]:
+                return True
+    return False
+
+
+@compiled()
+def _start_again(
+    problem: Problem, work: Work, n: int, scale: float, pixel: int, exact: float, status: int,
+    cost: float,
+) -> tuple[int, int, float]:  # fmt: skip
+    """Fit from the second start, and keep the better of two fits."""
+    best = work.best
+    copy(work.current, best)
+    set_start(problem, work, n, scale, pixel, True)
+    again, tried, other = minimize(problem, work, n, scale, exact)
+    if again <= STALLED and (status > STALLED or other < cost):
+        return again, tried, other
+    copy(best, work.current)
+    cost = sweep(problem, work, work.current, n, scale, problem.kind)
+    build(problem, work, n, problem.kind)
+    return status, tried, cost
+
+
+@compiled()
 def _any_peak(problem: Problem, work: Work) -> bool:
     """Tell which peaks have an area; return whether any has."""
     found = False
     for k in range(problem.codes.size):
         free = problem.source[problem.first[k]]
         work.present[k] = free < 0 or work.current[free] > 0.0
-        found |= work.present[k]
+        found |= work.present[k] and problem.codes[k] != EXPONENTIAL
     return found
 
 

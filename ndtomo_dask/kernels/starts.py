@@ -15,6 +15,11 @@ Integers = NDArray[np.int64]
 Interval = tuple[float, float]
 
 
+STEP = 1.6
+"""Ratio of the widths of templates."""
+HALF_STEP = 1.27
+
+
 class Templates(NamedTuple):
     """Peaks of unit height, cut to one fwhm either side, among which a fit finds its start."""
 
@@ -47,7 +52,7 @@ def build_templates(
 ) -> Templates:
     """Tabulate Gaussians over the bounds of every peak's position and fwhm, half a width apart.
 
-    Widths grow by 1.6 from two channels (or the upper bound, if that is less). Templates that the
+    Widths grow by `STEP` from two channels (or the upper bound, if less). Templates that the
     background could imitate are left out, unless none remains. A peak without an interval has none.
 
     # t ascending (channel,), (term, channel) -> Templates
@@ -90,7 +95,7 @@ def _templates_of(
 
 def _widths(bounds: Interval, least: float) -> Float64:
     low, high = min(max(bounds[0], least), bounds[1]), bounds[1]
-    return np.geomspace(low, high, 1 + math.ceil(math.log(high / low) / math.log(1.6)))
+    return np.geomspace(low, high, 1 + math.ceil(math.log(high / low) / math.log(STEP)))
 
 
 def _centers(bounds: Interval, width: float) -> Float64:
@@ -136,11 +141,12 @@ def remove_background(y: Float64, basis: Float64) -> None:
 
 @compiled()
 def find_template(
-    y: Float64, templates: Templates, peak: int, low: float, high: float
+    y: Float64, templates: Templates, peak: int, low: float, high: float, width: float
 ) -> tuple[int, float]:
     """Find the template of one peak that stands out most, and its score; -1 if none does.
 
-    Only templates within half a width of ``low`` to ``high`` are tried.
+    Only templates within half a width of ``low`` to ``high`` are tried, and only those nearest to
+    ``width`` unless that is 0.
     """
     values, offset, first, norm = (
         templates.values, templates.offset, templates.first, templates.norm
@@ -149,6 +155,8 @@ def find_template(
     best, score = -1, 0.0
     for k in range(templates.peak[peak], templates.peak[peak + 1]):
         if not low - 0.5 * fwhm[k] <= position[k] <= high + 0.5 * fwhm[k]:
+            continue
+        if width > 0.0 and not width < HALF_STEP * fwhm[k] < HALF_STEP * HALF_STEP * width:
             continue
         template = values[offset[k] : offset[k + 1]]
         total = dot(y[first[k] : first[k] + template.size], template)
@@ -159,32 +167,55 @@ def find_template(
 
 @compiled()
 def find_starts(
-    y: Float64, templates: Templates, low: Float64, high: Float64,
+    y: Float64, templates: Templates, low: Float64, high: Float64, spare: Float64,
+    chosen: Integers, heights: Float64, scores: Float64,
+) -> float:  # fmt: skip
+    """Choose a template for every peak; return the width that several peaks have in common.
+
+    ``y`` is a spectrum beside its background, and is overwritten where there are several peaks. The
+    widest template may cover two of them. So the mean of the widths that fit each best is taken,
+    and templates are chosen again among those of that width. ``scores`` are projections on the
+    template; a peak that nothing speaks for has -1 and 0.
+    """
+    if chosen.size == 1:
+        chosen[0], scores[0] = find_template(y, templates, 0, low[0], high[0], 0.0)
+        heights[0] = scores[0] / templates.norm[chosen[0]] if chosen[0] >= 0 else 0.0
+        return 0.0
+    copy(y, spare)
+    _match(spare, templates, low, high, 0.0, chosen, heights, scores)
+    total, count = 0.0, 0
+    for k in range(chosen.size):
+        if chosen[k] >= 0:
+            total += math.log(templates.fwhm[chosen[k]])
+            count += 1
+    width = math.exp(total / count) if count else 0.1
+    _match(y, templates, low, high, width, chosen, heights, scores)
+    return width
+
+
+@compiled()
+def _match(
+    y: Float64, templates: Templates, low: Float64, high: Float64, width: float,
     chosen: Integers, heights: Float64, scores: Float64,
 ) -> None:  # fmt: skip
-    """Choose a template for every peak, the strongest first, each from what the others leave.
-
-    ``y`` is a spectrum beside its background, and is overwritten where there are several peaks.
-    ``scores`` are projections on the template; a peak that nothing speaks for has -1 and 0.
-    """
-    chosen[:] = -2
+    """Choose the template of the strongest peak, take it from ``y``, and so on."""
+    for k in range(chosen.size):
+        chosen[k] = -2
     for _ in range(chosen.size):
         peak, best, score = -1, -1, -1.0
         for k in range(chosen.size):
             if chosen[k] == -2:
-                found, value = find_template(y, templates, k, low[k], high[k])
+                found, value = find_template(y, templates, k, low[k], high[k], width)
                 if value > score:
                     peak, best, score = k, found, value
         chosen[peak], scores[peak], heights[peak] = best, max(score, 0.0), 0.0
         if best < 0:
             continue
         heights[peak] = score / templates.norm[best]
-        if chosen.size > 1:
-            start = templates.first[best]
-            template = templates.values[templates.offset[best] : templates.offset[best + 1]]
-            for i in range(template.size):
-                y[start + i] -= heights[peak] * template[i]
-            remove_background(y, templates.basis)
+        begin, first = templates.offset[best], templates.first[best]
+        for i in range(templates.offset[best + 1] - begin):
+            y[first + i] -= heights[peak] * templates.values[begin + i]
+        remove_background(y, templates.basis)
 
 
 @compiled()

@@ -110,7 +110,8 @@ def test_start_is_within_half_a_width(terms, position, fwhm):
     remove_background(y, templates.basis)
     noise = max(estimate_noise(y, np.zeros(80)), 1e-13)
     chosen, heights, scores = np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros(1)
-    find_starts(y, templates, np.array([-1.0]), np.array([1.0]), chosen, heights, scores)
+    low, high, spare = np.array([-1.0]), np.array([1.0]), np.zeros(80)
+    find_starts(y, templates, low, high, spare, chosen, heights, scores)
     best = chosen[0]
     assert abs(templates.position[best] - position) < fwhm / 2
     assert fwhm / 2 < templates.fwhm[best] < fwhm * 2
@@ -126,7 +127,8 @@ def test_several_peaks_start_where_they_are():
     templates = build_templates(t, background_rows(0, t), [(-1, 1)] * 3, [(0.05, 0.5)] * 3)
     remove_background(y, templates.basis)
     chosen, heights, scores = np.zeros(3, dtype=np.int64), np.zeros(3), np.zeros(3)
-    find_starts(y, templates, np.full(3, -1.0), np.full(3, 1.0), chosen, heights, scores)
+    low, high, spare = np.full(3, -1.0), np.full(3, 1.0), np.zeros(120)
+    find_starts(y, templates, low, high, spare, chosen, heights, scores)
     np.testing.assert_allclose(np.sort(templates.position[chosen]), at, atol=0.08)
     assert np.all(heights > 0)
 
