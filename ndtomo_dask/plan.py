@@ -43,8 +43,8 @@ A quarter is the mask of what is finite."""
 _HELD_FOR = {"accelerated": (6, 8), "cutoff": (8, 0), "start": (0, 8), "stop": (5, 0),
              "variance": (12, 28), "weighted": (20, 3)}  # fmt: skip
 """What an option adds to that."""
-_WRITING, _WRITING_PROJECTIONS = (4, 9), (8, 4)
-"""The same while the result is written: both blocks, the compressed tiles and their shard."""
+_WRITING, _WRITING_PROJECTIONS = (4, 12), (8, 4)
+"""The same while the result is written, behind corrections whose block may still be held."""
 
 
 @dataclass(frozen=True)

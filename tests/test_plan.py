@@ -18,8 +18,9 @@ MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288
                       "MALLOC_TRIM_THRESHOLD_": "16777216"}  # fmt: skip
 MEMORY_SLACK = 16 * 10**6
 """Bytes that a first block touches whatever its size: code, and the workspace of the BLAS."""
-PADDING = 1.25
-"""How far a plan, less its read buffers, may exceed what a kernel takes by itself."""
+PADDING, PADDING_WRITTEN = 1.25, 1.35
+"""How far a plan, less its read buffers, may exceed what a kernel takes by itself; and where it is
+the writing that is planned for, behind corrections."""
 SCAN = {"angle": 180, "translation": 200, "channel": 1000}
 GB = 10**9
 
@@ -206,7 +207,8 @@ def test_a_task_holds_what_its_plan_says(step, tmp_path):
     figures = f"{step}: measured {plan.human(measured)}, projected {plan.human(projected)}"
     print(figures)  # noqa: T201
     assert measured <= projected + MEMORY_SLACK, figures
-    assert projected - plan.READ_BUFFERS <= PADDING * measured
+    padding = PADDING_WRITTEN if "fbp" in step else PADDING
+    assert projected - plan.READ_BUFFERS <= padding * measured
 
 
 @pytest.mark.parametrize("channels", [250, 1024, 1800])
