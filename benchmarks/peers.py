@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import reconstruct_peers, truth
+from benchmarks import component_peers, reconstruct_peers, truth
 from benchmarks.contest import (
     CORES,
     OURS,
@@ -24,7 +24,6 @@ from benchmarks.contest import (
     table,
     threads_of,
 )
-from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.least_squares import fit_peak
 
 
@@ -95,70 +94,6 @@ def _agreement(ours: np.ndarray, peer: Contestant | Absent, found: Any) -> str:
     return f"  95 % of our fits differ from SciPy's by less than (standard errors): {shown}"
 
 
-def components(
-    pixels: int, channels: int, *, count: int = 6, repeat: int
-) -> tuple[Results, Results]:
-    """PCA and NMF of Poisson counts; error is the residual over that of the true expectation."""
-    data, expected = truth.mixed_spectra(pixels, channels, count)
-    noise = float(np.square(data - expected).sum())
-
-    def error(model: Any) -> float:
-        return float(np.square(data - model()).sum()) / noise
-
-    def entry(name: str, work: Callable[[], Any]) -> Contestant:
-        return Contestant(name, work, pixels, error)
-
-    pca = [
-        entry(f"{OURS} PCA", lambda: _our_pca(data, count)),
-        enter("scikit-learn PCA", lambda: entry("scikit-learn PCA", _their_pca(data, count))),
-    ]
-    matrix = [
-        entry(f"{OURS} NMF", lambda: _our_nmf(data, count)),
-        enter(
-            "scikit-learn NMF",
-            lambda: entry("scikit-learn NMF, cd, nndsvda", _their_nmf(data, count)),
-        ),
-    ]
-    return race(pca, repeat), race(matrix, repeat)
-
-
-def _our_pca(data: np.ndarray, count: int) -> Callable[[], np.ndarray]:
-    shift = data[:256].mean(axis=0)
-    found = factors.pca_finalize(factors.moments_partial(data, shift), shift, count)
-    scores = factors.pca_scores(data, found)
-    return lambda: scores @ found.spectra + found.mean
-
-
-def _our_nmf(data: np.ndarray, count: int) -> Callable[[], np.ndarray]:
-    shift = data[:256].mean(axis=0)
-    basis = nmf.nmf_basis(factors.moments_partial(data, shift), shift, count)
-    found = nmf.nmf_from_projection(factors.project_spectra(data, basis.vectors), basis, count)
-    weights = factors.component_weights(data, found.spectra, nonnegative=True)
-    return lambda: weights @ found.spectra
-
-
-def _their_pca(data: np.ndarray, count: int) -> Callable[[], Callable[[], np.ndarray]]:
-    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
-
-    def work() -> Callable[[], np.ndarray]:
-        model = PCA(count)
-        scores = model.fit_transform(data)
-        return lambda: np.asarray(model.inverse_transform(scores))
-
-    return work
-
-
-def _their_nmf(data: np.ndarray, count: int) -> Callable[[], Callable[[], np.ndarray]]:
-    from sklearn.decomposition import NMF
-
-    def work() -> Callable[[], np.ndarray]:
-        model = NMF(count, init="nndsvda", max_iter=1000)
-        weights = model.fit_transform(data)
-        return lambda: np.asarray(weights @ model.components_)
-
-    return work
-
-
 def _print_fit(repeat: int) -> None:
     results, agreement = fit(20_000, 64, repeat=repeat)
     title = "Pseudo-Voigt and line, 20 000 spectra of 64 channels, Poisson noise"
@@ -166,16 +101,10 @@ def _print_fit(repeat: int) -> None:
     print(agreement, "\n")
 
 
-def _print_components(repeat: int) -> None:
-    for results in components(10_000, 300, repeat=repeat):
-        title = "6 components of 10 000 spectra of 300 channels"
-        print(table(title, results, piece="spectrum", error="residual / noise"), "\n")
-
-
 CONTESTS = {
     "reconstruct": reconstruct_peers.print_all,
     "fit": _print_fit,
-    "components": _print_components,
+    "components": component_peers.print_all,
 }
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
-from ndtomo_dask.errors import SchemaError, check_choice
+from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.held import held
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.preparation import Preparation
@@ -96,6 +96,7 @@ def find_components(
     variable: str = "volume",
     start: nmf.Start = "pure",
     iterations: int = 300,
+    known: xr.Dataset | None = None,
     allowed_mem: int | str | None = None,
 ) -> xr.Dataset:
     """Find a few spectra of which every pixel's spectrum is a sum.
@@ -124,6 +125,9 @@ def find_components(
         leaves open where phases overlap; ``"svd"`` at the singular vectors (NNDSVD).
     iterations
         Of NMF, at most; it stops when the objective changes by less than a millionth.
+    known
+        Of NMF: spectra that are known, ``component_spectrum (component, channel)``. They stay as
+        they are but for their scale, and come first among the ``components``.
     allowed_mem
         Bytes one task may hold.
 
@@ -142,23 +146,47 @@ def find_components(
     spectra = spectra_of(ds, variable, verb="find_components")
 
     with one_blas_thread():
-        known = moments_for(
+        sums = moments_for(
             spectra, moments, passes=METHODS.index(method), rank=components, allowed_mem=allowed_mem
         )
-        found = (
-            _principal(known, components)
-            if method == "pca"
-            else _nonnegative(spectra, known, components, start=start, iterations=iterations)
-        )
+        if method == "pca":
+            found = _principal(sums, components)
+        else:
+            fixed = _known(known, components, spectra, sums)
+            found = _nonnegative(
+                spectra, sums, components, start=start, iterations=iterations, known=fixed
+            )
 
-    scale = known.prepare.scale
+    scale = sums.prepare.scale
     if scale is not None:
-        found[SPECTRAL_SCALE.name] = CHANNEL, known.everywhere(scale)
+        found[SPECTRAL_SCALE.name] = CHANNEL, sums.everywhere(scale)
     found = found.assign_coords(channel_coordinates(spectra)).assign_attrs(
-        method=method, dropped_spectra=known.dropped, masked_spectra=known.masked
+        method=method, dropped_spectra=sums.dropped, masked_spectra=sums.masked
     )
     about = {COMPONENT_SPECTRUM: found["component_spectrum"]}
     return label(found, about, step="find_components", method=method, components=components)
+
+
+def _known(
+    known: xr.Dataset | None, components: int, spectra: Spectra, moments: SpectralMoments
+) -> np.ndarray | None:
+    """Return the known spectra in the used channels, scaled as the data are."""
+    if known is None:
+        return None
+    rows = require(known, COMPONENT_SPECTRUM, verb=spectra.verb).values.astype(np.float64)
+    if rows.shape[1] != spectra.channels:
+        raise SchemaError(
+            f"find_components was given known spectra of {rows.shape[1]} channels, but the data "
+            f"have {spectra.channels}. Select the same channels of both."
+        )
+    rows = rows[:, moments.prepare.used]
+    if not np.isfinite(rows).all():
+        raise SchemaError("find_components needs known spectra that are finite in all channels.")
+    if len(rows) > components:
+        raise OptionError(
+            f"components={components} must be at least {len(rows)}, the number of known spectra."
+        )
+    return rows if moments.prepare.scale is None else rows / moments.prepare.scale
 
 
 def _principal(moments: SpectralMoments, components: int) -> xr.Dataset:

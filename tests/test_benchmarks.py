@@ -8,6 +8,7 @@ from benchmarks import (
     accuracy_models,
     accuracy_page,
     bench_kernels,
+    component_peers,
     out_of_core,
     peers,
     reconstruct_peers,
@@ -130,9 +131,20 @@ def test_fit_peers_agree_within_standard_errors():
 
 
 @pytest.mark.filterwarnings("ignore")  # of the peers' own imports and convergence
-def test_component_peers_reach_the_noise():
-    for results in peers.components(200, 60, count=3, repeat=1):
-        assert all(0.8 < one.error < 1.05 for one in results if isinstance(one, Result))
+def test_component_peers_reach_the_same():
+    for contest in (component_peers.factors, component_peers.clusters):
+        results = contest(400, 60, 3, repeat=1)
+        assert all(0.95 < one.error < 1.05 for one in results if isinstance(one, Result))
+    for one in component_peers.principal(400, 60, 3, repeat=1)[:3]:
+        assert one.error < 1e-5
+    assert set(component_peers.memory(400, 60, 3)) == {"PCA", "NMF", "K-means"}
+
+
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn's convergence
+def test_nonnegative_maps_of_shapes_are_those_of_the_truth():
+    scores = component_peers.maps(10.0)
+    assert scores["ndtomo_dask NMF"] > 0.99
+    assert scores["PCA"] < 0.9
 
 
 def test_contestants_take_turns_and_absent_ones_are_listed():

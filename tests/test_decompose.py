@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ndtomo_dask import find_components, map_components
+from ndtomo_dask import find_components, find_spectral_moments, map_components
 from ndtomo_dask.errors import OptionError, PlanError, SchemaError
 from ndtomo_dask.schema import record
 from tests.laws import assert_chunk_invariant, assert_keeps, assert_lazy, relative_error
@@ -169,3 +169,53 @@ def test_bad_input_is_refused_in_words(volume):
         map_components(volume.isel(channel=slice(20)), found)
     with pytest.raises(SchemaError, match=r"map_components needs 'component_spectrum'"):
         map_components(volume, volume)
+
+
+@pytest.mark.parametrize("scaling", ["none", "poisson"])
+def test_known_spectra_stay_and_the_others_are_found(volume, scaling):
+    truth = volume.volume.isel(y=0, x=slice(3)).rename(x="component").transpose("component", ...)
+    known = truth.isel(component=[1]).drop_vars("y").rename("component_spectrum").to_dataset()
+    moments = find_spectral_moments(volume, scaling=scaling)
+    found = find_components(volume.chunk(y=4), moments, components=3, known=known)
+    unit = truth.values / truth.values.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.component_spectrum.values[0], unit[1], rtol=1e-9)
+    lengths = np.linalg.norm(unit, axis=1)
+    cosines = found.component_spectrum.values @ unit.T / lengths
+    cosines /= np.linalg.norm(found.component_spectrum.values, axis=1)[:, None]
+    assert (cosines.max(axis=0) > 0.99).all()
+    alone = find_components(volume, components=1, known=known)
+    np.testing.assert_allclose(alone.component_spectrum.values[0], unit[1], rtol=1e-9)
+
+
+def test_known_spectra_that_do_not_suit_are_refused(volume):
+    known = find_components(volume, components=2, iterations=5)
+    with pytest.raises(OptionError, match="components=1 must be at least 2, the number of known"):
+        find_components(volume, components=1, known=known)
+    with pytest.raises(SchemaError, match="known spectra of 20 channels, but the data have 50"):
+        find_components(volume, known=known.isel(channel=slice(20)))
+    with pytest.raises(SchemaError, match="known spectra that are finite in all channels"):
+        find_components(volume, known=known * np.nan)
+
+
+@pytest.mark.parametrize("method", ["pca", "nmf"])
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_constant_data_have_components_that_are_finite(volume, method, value):
+    flat = xr.full_like(volume, value)
+    found = find_components(flat.chunk(y=4), method=method, components=2)
+    assert all(np.isfinite(array).all() for array in found.data_vars.values())
+    amounts = map_components(flat, found).component_map
+    assert np.isfinite(amounts).all()
+    if method == "nmf":
+        rebuilt = amounts.values @ found.component_spectrum.values
+        np.testing.assert_allclose(rebuilt, flat.volume, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["pca", "nmf"])
+def test_one_component_is_the_strongest(volume, method):
+    found = find_components(volume.chunk(y=4), method=method, components=1)
+    assert found.component_spectrum.shape == (1, 50)
+
+
+def test_one_spectrum_is_too_few(volume):
+    with pytest.raises(SchemaError, match="at least two finite spectra"):
+        find_components(volume.isel(y=[3], x=[3]), components=1)

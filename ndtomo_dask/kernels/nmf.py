@@ -207,6 +207,7 @@ def nmf_finalize(
     *,
     iterations: int = 300,
     tolerance: float = 1e-6,
+    fixed: int = 0,
 ) -> NonnegativeFactors:
     """Iterate until the objective stands still, given a function that sums over all blocks.
 
@@ -222,6 +223,8 @@ def nmf_finalize(
     iterations, tolerance
         Stop after so many iterations, or after three in a row that change the objective by less
         than this share of it.
+    fixed
+        How many spectra of the start are known, and stay as they are: the first ones.
 
     Raises
     ------
@@ -235,7 +238,7 @@ def nmf_finalize(
     while done < iterations and still < 3:
         done += 1
         sums = sums_of(trial)
-        improved = _improve_spectra(sums, basis.vectors)
+        improved = _improve_spectra(sums, basis.vectors, trial[:fixed])
         value = _objective(sums, improved, basis)
         if value > objective + ROUNDING * basis.energy:
             # Overshot: go back to the best spectra, and extrapolate less from now on.
@@ -246,7 +249,7 @@ def nmf_finalize(
         trial = np.maximum(improved + step * (improved - spectra), 0.0)
         spectra, objective, step = improved, value, min(step * STEP_GROWTH, 1.0)
     sums = sums_of(spectra)
-    return _ordered(spectra, sums, _objective(sums, spectra, basis), done)
+    return _ordered(spectra, sums, _objective(sums, spectra, basis), done, fixed)
 
 
 def nmf_from_projection(
@@ -267,12 +270,14 @@ def nmf_from_sums(
     start: Start = "pure",
     iterations: int = 300,
     tolerance: float = 1e-6,
+    known: Float64 | None = None,
 ) -> NonnegativeFactors:
     """Factorize compressed spectra Y = X V, (pixel, r), given a reduction over them.
 
     The weights of the result are ``component_weights(X, spectra, nonnegative=True)``. The
     iterations begin at the spectra of pure pixels (``"pure"``), which settles what the misfit
-    leaves open, or at the singular vectors (``"svd"``).
+    leaves open, or at the singular vectors (``"svd"``). Spectra that are ``known (component,
+    channel)`` stay as they are, and come first; the others begin at pure pixels beside them.
 
     Raises
     ------
@@ -286,9 +291,13 @@ def nmf_from_sums(
         )
     check_choice("start", start, STARTS)
     energy = reduce(energy_partial, energy_combine)
-    if start == "pure":
-        corners = pure_spectra(reduce, basis.vectors, components, energy.count)
-        begin = np.maximum(corners, START_FLOOR * corners.max(axis=1, keepdims=True).clip(min=0))
+    fixed = 0 if known is None else len(known)
+    if start == "pure" or known is not None:
+        free = components - fixed
+        corners = pure_spectra(reduce, basis.vectors, free, energy.count, known)
+        floor = START_FLOOR * corners.max(axis=1, keepdims=True, initial=0)
+        begin = np.maximum(corners, floor)
+        begin = begin if known is None else np.concatenate([known, begin])
     else:
         begin = nmf_start(energy, basis.vectors, components)
 
@@ -296,12 +305,17 @@ def nmf_from_sums(
         sums = reduce(nmf_partial, nmf_combine, vectors=basis.vectors, spectra=spectra)
         return cast(NmfSums, sums)
 
-    return nmf_finalize(sums_of, begin, basis, iterations=iterations, tolerance=tolerance)
+    return nmf_finalize(
+        sums_of, begin, basis, iterations=iterations, tolerance=tolerance, fixed=fixed
+    )
 
 
-def _improve_spectra(sums: NmfSums, vectors: Float64) -> Float64:
-    # Each channel is a row: WᵀW h = WᵀX.
-    return nonnegative_rows(vectors @ sums.cross.T, sums.gram).T.copy()
+def _improve_spectra(sums: NmfSums, vectors: Float64, known: Float64) -> Float64:
+    # Each channel is a row: WᵀW h = WᵀX, less what the known spectra explain of it.
+    fixed = len(known)
+    products = (vectors @ sums.cross.T)[:, fixed:] - known.T @ sums.gram[:fixed, fixed:]
+    free = nonnegative_rows(products, np.ascontiguousarray(sums.gram[fixed:, fixed:]))
+    return np.concatenate([known, free.T])
 
 
 def _objective(sums: NmfSums, spectra: Float64, basis: NmfBasis) -> float:
@@ -311,11 +325,12 @@ def _objective(sums: NmfSums, spectra: Float64, basis: NmfBasis) -> float:
 
 
 def _ordered(
-    spectra: Float64, sums: NmfSums, objective: float, iterations: int
+    spectra: Float64, sums: NmfSums, objective: float, iterations: int, fixed: int
 ) -> NonnegativeFactors:
     area = spectra.sum(axis=1)
     weight = sums.weight * area
-    order = np.argsort(-weight, kind="stable")
+    free = fixed + np.argsort(-weight[fixed:], kind="stable")
+    order = np.concatenate([np.arange(fixed), free])
     unit = spectra / np.where(area > 0, area, 1.0)[:, None]
     return NonnegativeFactors(
         unit[order], weight[order], objective, iterations, sums.count, sums.dropped
