@@ -49,7 +49,7 @@ def fit_peaks(
 ) -> xr.Dataset:
     """Fit one peak in each window to the spectrum of every pixel. Nothing is computed.
 
-    The model is area × shape(position, fwhm, fraction) plus a polynomial, fitted by bounded
+    The model is area × shape(position, fwhm, …) plus a polynomial, fitted by bounded
     Levenberg-Marquardt with analytic derivatives, every pixel from a start of its own.
 
     Parameters
@@ -62,9 +62,11 @@ def fit_peaks(
     axis
         ``"tth"``, ``"q"``, ``"d"`` or ``"energy"``; may be left out where there is only one.
     shape
-        ``"gaussian"``, ``"lorentzian"`` or ``"pseudo_voigt"``.
+        ``"gaussian"``, ``"lorentzian"``, ``"pseudo_voigt"``, ``"voigt"``, ``"pearson7"``, or, where
+        peaks are asymmetric, ``"split_pseudo_voigt"`` or ``"doniach_sunjic"``. Of a pseudo-Voigt
+        the fraction is the Lorentzian share of the height.
     background
-        Degree of the polynomial, 0 to 2; -1 for none.
+        Degree of the polynomial; -1 for none.
     bounds
         Lowest and highest value of ``area``, ``position``, ``fwhm`` or ``fraction``, in axis units.
     significance
