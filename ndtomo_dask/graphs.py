@@ -6,6 +6,7 @@ tasks of the next batches are ever spelled out.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import dask.array as da
@@ -26,6 +27,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import ensure_dict
 
 Key = tuple[Any, ...]
+CARRIED = 64 * 10**6
+"""Bytes of arrays that the tasks of one batch may carry: workers keep tasks until it is done."""
 _FAN_IN = 2
 """Partial results merged at a time; the order of merging is fixed by the blocks' order."""
 
@@ -55,12 +58,28 @@ def in_batches(
 ) -> Iterator[Batch]:
     """Cut the work for groups of keys out of a graph, a batch for each, when it is asked for.
 
-    The groups' keys are of layers that no other layer needs, or that are named as ``kept``.
+    The groups' keys are of layers that no other layer needs, or that are named as ``kept``. A group
+    whose tasks carry more than `CARRIED` becomes several batches.
     """
     outputs = [name for name, others in layers.dependents.items() if not others]
     layers = optimize_blockwise(layers, keys=[*outputs, *kept])
     for keys in groups:
-        yield Batch(layers.cull(keys), tuple(keys), wanted)
+        for some in _light(layers, tuple(keys)):
+            yield Batch(layers.cull(some), some, wanted)
+
+
+def _light(layers: HighLevelGraph, keys: tuple[Key, ...]) -> Iterator[tuple[Key, ...]]:
+    """Cut a group of keys where their tasks carry much, such as estimates that are in memory."""
+    carried = sum(
+        task.nbytes
+        for layer in layers.cull(keys).layers.values()
+        if isinstance(layer, MaterializedLayer)
+        for task in layer.values()
+        if isinstance(task, np.ndarray)
+    )
+    size = ceil(len(keys) / max(1, ceil(carried / CARRIED)))
+    for first in range(0, len(keys), size):
+        yield keys[first : first + size]
 
 
 def block_keys(array: da.Array, places: Iterable[tuple[int, ...]]) -> list[Key]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ndtomo_dask import graphs
 from ndtomo_dask.apply import reduce_kernel
 from ndtomo_dask.computing import compute_here
 from ndtomo_dask.graphs import block_keys, in_batches
@@ -67,6 +68,17 @@ def test_a_batch_is_cut_out_when_it_is_asked_for(array):
     first = next(batches)
     assert len(asked) == 1
     assert len(first.tasks()) == 4
+
+
+def test_batches_whose_tasks_carry_much_are_cut(rng, monkeypatch):
+    data = da.zeros((12, 6), chunks=(1, 6))
+    carried = rng.random((12, 1))
+    total = da.map_blocks(np.add, data, da.from_array(carried, chunks=(1, 1)), dtype=float)
+    monkeypatch.setattr(graphs, "CARRIED", 4 * 8)
+    batches = list(in_batches(total.dask, groups_of(total, 10), wanted=True))
+    assert [len(batch.keys) for batch in batches] == [4, 4, 2, 2]
+    blocks = [block for results in compute_here(batches, 12, "") for block in results]
+    np.testing.assert_array_equal(np.concatenate(blocks), np.repeat(carried, 6, axis=1))
 
 
 def test_what_blocks_share_is_made_once_in_a_batch(rng):
