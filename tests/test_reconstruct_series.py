@@ -7,7 +7,7 @@ import xarray as xr
 from ndtomo_dask import reconstruct
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import solvers
-from ndtomo_dask.kernels.projectors import load_projector
+from ndtomo_dask.kernels.projectors import MODEL, load_projector
 from ndtomo_dask.kernels.projectors.derived import interlaced
 from ndtomo_dask.scan_geometry import geometry_of
 from ndtomo_dask.schema import step_of
@@ -53,7 +53,7 @@ def test_interlaced_projections_are_scans_of_their_own(series, method):
     ds = series.isel(time=0, z=0)
     geometry = geometry_of(ds, verb="reconstruct")
     parts = []
-    for start, A in enumerate(interlaced(load_projector("cpu", geometry), 4)):
+    for start, A in enumerate(interlaced(load_projector("cpu", geometry, MODEL), 4)):
         part = ds.isel(angle=slice(start, None, 4))
         made = reconstruct(part, method=method, **OPTIONS[method]).volume.values
         solved = getattr(solvers, method)(A, part.sinogram.values, **OPTIONS[method])
