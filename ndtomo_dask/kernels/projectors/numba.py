@@ -31,7 +31,7 @@ PITCH = TILE + 1
 WIDE, NARROW = 64, 16
 """Channels a pass; both multiples of a cache line, so that no channel is left to a scalar loop."""
 STRIP = 32
-"""Angles that share one gathered tile when projecting."""
+"""Angles that share one gathered tile when projecting, at most."""
 SPAN = math.ceil(TILE * math.sqrt(2)) + 4
 """Sinogram samples that a tile can touch at any angle, with one to spare on either side."""
 
@@ -73,10 +73,12 @@ class NumbaProjector:
         def project(piece: tuple[int, tuple[int, int]]) -> None:
             angle, (channel, lanes) = piece
             _project_strip(
-                pixels, *grid, *self._rays, self._peak, self._reach, sinogram, angle, channel, lanes
-            )
+                pixels, *grid, *self._rays, self._peak, self._reach, sinogram, angle, strip,
+                channel, lanes,
+            )  # fmt: skip
 
-        run_threaded(project, product(range(0, shape[0], STRIP), _lanes(pixels.shape[2])))
+        strip = math.ceil(shape[0] / (2 * math.ceil(shape[0] / (2 * STRIP))))  # an even number
+        run_threaded(project, product(range(0, shape[0], strip), _lanes(pixels.shape[2])))
         return sinogram.reshape(*shape, *volume.shape[2:])
 
     @property
@@ -295,8 +297,8 @@ def _scatter_tile(
 @compiled
 def _project_strip(
     volume: Block, y: Float64, x: Float64, size: float, cos: Float64, sin: Float64,
-    origins: Float64, peak: Float64, reach: Float64, sinogram: Block, angle: int, channel: int,
-    lanes: int,
+    origins: Float64, peak: Float64, reach: Float64, sinogram: Block, angle: int, strip: int,
+    channel: int, lanes: int,
 ) -> None:  # fmt: skip
     """Fill some whole projections of the sinogram, for the channels of one pass.
 
@@ -318,7 +320,7 @@ def _project_strip(
                 pixel = pixels[offset : offset + count]
                 for lane in range(count):
                     pixel[lane] = volume[row + r, column + c, channel + lane]
-        for a in range(angle, min(angle + STRIP, cos.size)):
+        for a in range(angle, min(angle + strip, cos.size)):
             taps[:] = 0.0
             u = origins[a] + x[column] * cos[a] - y[row] * sin[a]
             start = _first_sample(u, size * cos[a], size * sin[a])
