@@ -64,22 +64,25 @@ def in_batches(
     outputs = [name for name, others in layers.dependents.items() if not others]
     layers = optimize_blockwise(layers, keys=[*outputs, *kept])
     for keys in groups:
-        for some in _light(layers, tuple(keys)):
-            yield Batch(layers.cull(some), some, wanted)
+        yield from _light(Batch(layers.cull(keys), tuple(keys), wanted))
 
 
-def _light(layers: HighLevelGraph, keys: tuple[Key, ...]) -> Iterator[tuple[Key, ...]]:
-    """Cut a group of keys where their tasks carry much, such as estimates that are in memory."""
+def _light(batch: Batch) -> Iterator[Batch]:
+    """Cut a batch whose tasks carry much, such as estimates that are in memory."""
     carried = sum(
         task.nbytes
-        for layer in layers.cull(keys).layers.values()
+        for layer in batch.layers.layers.values()
         if isinstance(layer, MaterializedLayer)
         for task in layer.values()
         if isinstance(task, np.ndarray)
     )
-    size = ceil(len(keys) / max(1, ceil(carried / CARRIED)))
-    for first in range(0, len(keys), size):
-        yield keys[first : first + size]
+    if carried <= CARRIED or len(batch.keys) == 1:
+        yield batch
+        return
+    size = ceil(len(batch.keys) / ceil(carried / CARRIED))
+    for first in range(0, len(batch.keys), size):
+        some = batch.keys[first : first + size]
+        yield Batch(batch.layers.cull(some), some, batch.wanted)
 
 
 def block_keys(array: da.Array, places: Iterable[tuple[int, ...]]) -> list[Key]:
