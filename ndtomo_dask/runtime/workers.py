@@ -194,14 +194,17 @@ def gatekeeper(expected: Facts, allowed: int) -> Any:
                     await_nanny()
             except Exception:  # whatever is wrong with it, it must not work
                 fits = False
-            worker.log_event(topic, facts)
-            if not fits:
-                self.turn_away(worker)
+            if fits:
+                worker.log_event(topic, facts)
+            else:
+                self.turn_away(worker, facts)
 
-        def turn_away(self, worker: Any) -> None:
+        def turn_away(self, worker: Any, facts: Facts) -> None:
             from distributed.core import Status
 
             async def leave() -> None:
+                # Awaited: the stream of Worker.log_event may be cut before it has said why.
+                await worker.scheduler.log_event(topic=topic, msg=facts)
                 # The scheduler gives to others what it may have given to this one.
                 await worker.scheduler.retire_workers(
                     workers=[worker.address], close_workers=False, remove=True
