@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from benchmarks.out_of_core import COMPONENTS
 from benchmarks.rates import RANK, Rates
 from benchmarks.sizes import Size
-from ndtomo_dask import machine, plan
+from ndtomo_dask import held, machine, plan
 
 ITEM = 4
 """Bytes of a sample."""
+NMF = "find NMF components"
+NMF_PASSES = 200
+"""Iterations of NMF, at most: each reads all that is held of the spectra once."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Center:
     """The same of all nodes together."""
     task: float
     """Seconds of the scheduler for a task."""
+    round_trip: float = 0.02
+    """Seconds of the client between two passes over what workers hold."""
     memory: int = 4 * plan.GB
     """Limit of a worker."""
     sampled: int = 0
@@ -32,15 +37,16 @@ class Center:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage does in all."""
+    """What a stage does in all. Parts that follow one another share its name."""
 
     name: str
     tasks: int
+    """0 where the client does it alone."""
     core_seconds: float
     stored: float
     """Bytes read and written, as they are stored."""
-    client: float = 0.0
-    """Seconds that the client works alone."""
+    repeats: int = 1
+    """How often all this is done, each time after the one before."""
 
 
 @dataclass(frozen=True)
@@ -83,23 +89,33 @@ def stages_of(size: Size, rates: Rates, center: Center) -> list[Stage]:
         Stage("find rotation center", images, passes(3), stored_raw),
         Stage("correct, reconstruct, save", images, passes(2) + fbp, stored_raw + stored_volume),
         Stage("find PCA components", some, moments, part * stored_volume),
-        Stage(
-            "find NMF components",
-            2 * some,
-            moments + project,
-            2 * part * stored_volume,
-            part * pixels * rates.nmf,
-        ),
+        Stage(NMF, 2 * some, moments + project, 2 * part * stored_volume),
+        iterations(part * pixels, rates),
         Stage("map components, save", spectra, read_volume + maps, stored_volume),
     ]
 
 
+def iterations(pixels: float, rates: Rates) -> Stage:
+    """Say what NMF does with the few numbers per pixel that it keeps."""
+    kept = pixels * RANK * ITEM
+    groups = min(held.GROUPS, math.ceil(kept / held.LEAST_GROUP)) if kept > held.HERE else 0
+    return Stage(NMF, groups, pixels * rates.nmf, 0.0, NMF_PASSES)
+
+
 def predict(size: Size, rates: Rates, center: Center, nodes: int) -> list[Prediction]:
     """Work out the time of each stage on so many nodes."""
-    return [_predicted(stage, center, nodes) for stage in stages_of(size, rates, center)]
+    found: dict[str, Prediction] = {}
+    for stage in stages_of(size, rates, center):
+        part = _predicted(stage, center, nodes)
+        before = found.get(stage.name, Prediction(stage.name, 0.0, part.limit))
+        limit = part.limit if part.seconds > before.seconds else before.limit
+        found[stage.name] = Prediction(stage.name, before.seconds + part.seconds, limit)
+    return list(found.values())
 
 
 def _predicted(stage: Stage, center: Center, nodes: int) -> Prediction:
+    if not stage.tasks:
+        return Prediction(stage.name, stage.repeats * stage.core_seconds, "client")
     workers = nodes * center.cores
     # The last round of blocks keeps all waiting, however few of them it has.
     rounds = math.ceil(stage.tasks / workers)
@@ -110,9 +126,8 @@ def _predicted(stage: Stage, center: Center, nodes: int) -> Prediction:
         "scheduler": stage.tasks * center.task,
     }
     limit, longest = max(times.items(), key=lambda item: item[1])
-    if stage.client > longest:
-        limit = "client"
-    return Prediction(stage.name, longest + stage.client, limit)
+    waits = center.round_trip * (stage.repeats - 1)
+    return Prediction(stage.name, stage.repeats * longest + waits, limit)
 
 
 def limits(predictions: list[Prediction]) -> str:

@@ -136,6 +136,7 @@ def _parse(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--node-io", default="1GB", help="a node's file bandwidth per s (1GB)")
     parser.add_argument("--shared-io", default="50GB", help="of all nodes together per s (50GB)")
     parser.add_argument("--task", type=float, default=1.0, help="ms of the scheduler's (1.0)")
+    parser.add_argument("--round-trip", type=float, default=20.0, help="ms of the client's (20)")
     parser.add_argument("--sampled", type=int, default=64, help="slices for components (64)")
     parser.add_argument("--check", help="run a scan of this size here instead, such as 1GB")
     parser.add_argument("--plot", type=Path, help="draw the times over the nodes")
@@ -149,17 +150,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rates = measure_rates(CALIBRATION, given.workers, folder)
     print(f"rates measured on {CALIBRATION.words}: {rates}")
     node, shared = (plan.parse_bytes(each) for each in (given.node_io, given.shared_io))
+    task, round_trip = given.task / 1e3, given.round_trip / 1e3
     if given.check:
-        here = Center(given.workers, math.inf, math.inf, given.task / 1e3, memory=plan.GB)
+        here = Center(given.workers, math.inf, math.inf, task, round_trip, plan.GB)
         print(check(given, rates, here))
         return 0
-    center = Center(given.cores, node, shared, given.task / 1e3, sampled=given.sampled)
+    center = Center(given.cores, node, shared, task, round_trip, sampled=given.sampled)
     print(f"assumed: {center}")
     for sampled in (0, given.sampled):
         print(f"components found in {sampled or 'all'} slices")
         print(overview(replace(center, sampled=sampled), rates))
     held = slices_for(1e12).slices * TERABYTE.size**2 * RANK * ITEM
-    print(f"for NMF of all slices of 1 TB the client holds {plan.human(held)}")
+    print(f"for NMF of all slices of 1 TB the workers hold {plan.human(held)}")
     print(f"1 TB, stage by stage, components found in {given.sampled} slices")
     print(stages(slices_for(1e12), center, rates))
     if given.plot:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from itertools import compress
 from typing import Any
+from uuid import uuid4
 
 import dask
 import dask.array as da
@@ -323,7 +324,8 @@ def reduce_kernel(
         chunks=tuple((1,) * count for count in array.data.numblocks),
         dtype=object,
         meta=np.empty((0,) * array.ndim, dtype=object),
-        name=None,
+        # A key of its own: one that was just released may be forgotten while it is wanted again.
+        name=f"reduce-{uuid4().hex}",
     )
     places = list(np.ndindex(*boxed.numblocks))
     groups = [places[first : first + GROUP] for first in range(0, len(places), GROUP)]

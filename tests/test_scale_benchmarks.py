@@ -15,7 +15,7 @@ from benchmarks.sizes import TINY
 from ndtomo_dask.plan import KB, MB
 
 TINY_SHAPE = ["--pixels", "24", "--angles", "16", "--channels", "64"]
-RATES = Rates(6e-9, 6e-9, 1e-8, 1e-9, 4e-10, 5e-11, 1e-10, 5e-10, 4e-5, 0.2, 0.9)
+RATES = Rates(6e-9, 6e-9, 1e-8, 1e-9, 4e-10, 5e-11, 1e-10, 5e-10, 2e-7, 0.2, 0.9)
 CENTER = Center(cores=32, node_io=1e9, shared_io=5e10, task=1e-3)
 TERABYTE = scaling_model.slices_for(1e12)
 
@@ -86,7 +86,8 @@ def test_more_nodes_are_never_slower_and_more_data_never_faster():
         (replace(CENTER, sampled=1, node_io=1e7), 1, "node I/O"),
         (replace(CENTER, sampled=1, shared_io=1e7), 100, "shared I/O"),
         (replace(CENTER, sampled=1, task=10.0), 100, "scheduler"),
-        (CENTER, 1000, "client"),
+        (replace(CENTER, sampled=4), 1000, "client"),
+        (CENTER, 1000, "scheduler"),
     ],
 )
 def test_a_stage_is_limited_by_what_is_scarce(center, nodes, limit):
