@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy import ANGLES, CHANNELS, COUNTS, SIZE, Row, table
 from benchmarks.accuracy_models import MODELS, ripple
+from benchmarks.accuracy_scans import ANGLES, CHANNELS, COUNTS, SIZE, Row, table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 Tables = Mapping[str, Mapping[int, list[Row]]]

@@ -7,6 +7,7 @@ from benchmarks import (
     accuracy,
     accuracy_models,
     accuracy_page,
+    accuracy_scans,
     bench_kernels,
     component_peers,
     out_of_core,
@@ -97,7 +98,7 @@ def test_the_cost_of_a_channel_is_told_for_each_number_of_channels():
 def test_the_accuracy_of_every_method_and_peer_is_told(noisy, monkeypatch):
     for name, few in {"STEPS": (3, 8), "PENALTIES": (0.03, 0.1), "VARIATION_STEPS": 20}.items():
         monkeypatch.setattr(accuracy, name, few)
-    data = accuracy.make_data(24, noisy, size=33, channels=2)
+    data = accuracy_scans.make_data(24, noisy, size=33, channels=2)
     rows = accuracy.compare(data)
     names = {row.name.split(",")[0] for row in rows}
     assert names == {f"`{method}`" for method in SOLVERS} | set(accuracy_page.RIVALS)
@@ -109,10 +110,10 @@ def test_the_accuracy_of_every_method_and_peer_is_told(noisy, monkeypatch):
 
 
 def test_accuracy_is_perfect_of_the_truth_and_names_only_better_peers():
-    data = accuracy.make_data(4, False, size=33, channels=2)
-    truth_itself = accuracy.judge(data, "`sirt`", "", data.image)
+    data = accuracy_scans.make_data(4, False, size=33, channels=2)
+    truth_itself = accuracy_scans.judge(data, "`sirt`", "", data.image)
     assert (truth_itself.rmse, truth_itself.ssim) == (0, pytest.approx(1))
-    mirrored = accuracy.judge(data, "ASTRA SIRT", "", data.image[:, ::-1])
+    mirrored = accuracy_scans.judge(data, "ASTRA SIRT", "", data.image[:, ::-1])
     assert mirrored.rmse > 0.1
     assert accuracy_page.beaten(mirrored, truth_itself)
     assert not accuracy_page.beaten(truth_itself, mirrored)
