@@ -98,7 +98,8 @@ def stages_of(size: Size, rates: Rates, center: Center) -> list[Stage]:
 def iterations(pixels: float, rates: Rates) -> Stage:
     """Say what NMF does with the few numbers per pixel that it keeps."""
     kept = pixels * RANK * ITEM
-    groups = min(held.GROUPS, math.ceil(kept / held.LEAST_GROUP)) if kept > held.HERE else 0
+    group = min(max(held.LEAST_GROUP, kept / held.GROUPS), held.MOST_GROUP)
+    groups = math.ceil(kept / group) if kept > held.HERE else 0
     return Stage(NMF, groups, pixels * rates.nmf, 0.0, NMF_PASSES)
 
 

@@ -5,6 +5,7 @@ of all later passes. Groups depend on bytes only, and sums over them keep their 
 has the same bits whether the rows are held here, on workers, or in files.
 """
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,18 +29,37 @@ from ndtomo_dask.kernels.threads import one_blas_thread
 
 HERE = 64 * 10**6
 """Bytes up to which rows are held in this process, however many workers there are."""
-LEAST_GROUP, GROUPS = 4 * 10**6, 512
-"""Bytes of a group at least; and how many groups there are at most, about, beyond that."""
+LEAST_GROUP, MOST_GROUP, GROUPS = 4 * 10**6, 64 * 10**6, 512
+"""Bytes of a group at least, and at most; and how many groups there are, about, in between."""
 BATCH = 64
 """Groups that are made at a time: the scheduler knows of no more blocks than theirs."""
 
 Place = tuple[slice, ...]
+Keep = Callable[[np.ndarray], "np.ndarray | Path | LocalFile"]
+"""How rows are kept."""
+
+
+class LocalFile:
+    """Rows in a file that is deleted with this object. Sent to another process, they are rows."""
+
+    def __init__(self, rows: np.ndarray, folder: Path) -> None:
+        self._path = folder / f"{uuid4().hex}.npy"
+        np.save(self._path, rows)
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.asarray, (np.load(self),)
+
+    def __del__(self) -> None:
+        self._path.unlink(missing_ok=True)
 
 
 class Piece(NamedTuple):
     """Rows of one block, or the file that has them; of which array, and where it lies there."""
 
-    rows: np.ndarray | Path
+    rows: np.ndarray | Path | LocalFile
     source: int
     place: Place
 
@@ -54,7 +74,7 @@ class _Work:
     """Whether it is told where the piece lies."""
 
     def __call__(self, piece: Piece) -> Any:
-        rows = np.load(piece.rows) if isinstance(piece.rows, Path) else piece.rows
+        rows = piece.rows if isinstance(piece.rows, np.ndarray) else np.load(piece.rows)
         where = (piece.source, piece.place) if self.told else ()
         return self.partial(rows, *where, **self.options)
 
@@ -76,6 +96,10 @@ class Held:
     ) -> Any:
         """Reduce all rows; ``partial(rows, source, place, **options)`` is told whence."""
         return self._reduce(_Work(partial, options, told=True), combine)
+
+    def let_go(self) -> None:
+        """Free the rows, wherever they are."""
+        self._groups = xr.DataArray()
 
     def _reduce(self, work: _Work, combine: Callable[[Any, Any], Any]) -> Any:
         if is_lazy(self._groups):
@@ -101,8 +125,8 @@ def _of_pieces_in(pieces: Sequence[Piece], *, work: _Work, merge: Callable[[Any,
 def held(arrays: Sequence[xr.DataArray], description: str) -> Iterator[Held]:
     """Compute arrays whose last dimension is short, and hold their rows inside a ``with`` block.
 
-    Up to `HERE` they are in this process. Beyond that they stay on the workers, which spill to
-    their scratch folders; without workers they are files in Dask's ``temporary-directory``.
+    Up to `HERE` they are in this process. Beyond that they are files in the scratch folders of the
+    workers that made them; without workers, in Dask's ``temporary-directory``.
     """
     if not any(map(is_lazy, arrays)):
         yield Held(_in_memory([[_whole(array, n)] for n, array in enumerate(arrays)]))
@@ -110,15 +134,20 @@ def held(arrays: Sequence[xr.DataArray], description: str) -> Iterator[Held]:
     size = sum(array.nbytes for array in arrays)
     with ExitStack() as undo:
         here = size <= HERE
-        folder = None
-        if not (here or _has_workers()):
+        keep: Keep = np.asarray
+        if not here and _has_workers():
+            keep = _in_scratch
+        elif not here:
             root = dask.config.get("temporary-directory", None)
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(dir=root)))
-        enough = max(LEAST_GROUP, size // GROUPS)
+            keep = functools.partial(_in_folder, folder)
+        enough = min(max(LEAST_GROUP, size // GROUPS), MOST_GROUP)
         groups = da.concatenate(
-            [_grouped(array.chunk().data, n, enough, folder) for n, array in enumerate(arrays)]
+            [_grouped(array.chunk().data, n, enough, keep) for n, array in enumerate(arrays)]
         )
-        yield Held(_fetched(groups, description) if here else _kept(groups, description))
+        rows = Held(_fetched(groups, description) if here else _kept(groups, description))
+        undo.callback(rows.let_go)
+        yield rows
 
 
 def _whole(array: xr.DataArray, source: int) -> Piece:
@@ -172,7 +201,19 @@ def _sum(first: int, second: int) -> int:
     return first + second
 
 
-def _grouped(data: da.Array, source: int, enough: int, folder: Path | None) -> da.Array:
+def _in_folder(folder: Path, rows: np.ndarray) -> Path:
+    path = folder / f"{uuid4().hex}.npy"
+    np.save(path, rows)
+    return path
+
+
+def _in_scratch(rows: np.ndarray) -> LocalFile:
+    from distributed import get_worker
+
+    return LocalFile(rows, Path(get_worker().local_directory))
+
+
+def _grouped(data: da.Array, source: int, enough: int, keep: Keep) -> da.Array:
     """Gather consecutive blocks into one task each, of about as many bytes."""
     places = slices_from_chunks(data.chunks)
     keys = [(data.name, *place) for place in np.ndindex(data.numblocks)]
@@ -182,8 +223,7 @@ def _grouped(data: da.Array, source: int, enough: int, folder: Path | None) -> d
     for number, (first, last) in enumerate(pairwise(cuts)):
         key = (name, number)
         blocks = List(*(TaskRef(part) for part in keys[first:last]))
-        file = None if folder is None else folder / f"{source}-{number}"
-        tasks[key] = Task(key, _gather, blocks, source, places[first:last], file)
+        tasks[key] = Task(key, _gather, blocks, source, places[first:last], keep)
     layers = {**data.dask.layers, name: MaterializedLayer(tasks)}
     dependencies = {**data.dask.dependencies, name: {data.name}}
     graph = HighLevelGraph(layers, dependencies)
@@ -210,17 +250,11 @@ def _cuts(sizes: Sequence[int], enough: int) -> list[int]:
 
 
 def _gather(
-    blocks: Sequence[np.ndarray], source: int, places: Sequence[Place], file: Path | None
+    blocks: Sequence[np.ndarray], source: int, places: Sequence[Place], keep: Keep
 ) -> np.ndarray:
-    pieces = []
-    for number, (block, place) in enumerate(zip(blocks, places, strict=True)):
-        rows = np.asarray(block).reshape(-1, block.shape[-1])
-        if file is None:
-            pieces.append(Piece(rows, source, place))
-        else:
-            path = file.with_name(f"{file.name}-{number}.npy")
-            np.save(path, rows)
-            pieces.append(Piece(path, source, place))
     box = np.empty(1, dtype=object)
-    box[0] = pieces
+    box[0] = [
+        Piece(keep(np.asarray(block).reshape(-1, block.shape[-1])), source, place)
+        for block, place in zip(blocks, places, strict=True)
+    ]
     return box

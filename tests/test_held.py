@@ -1,6 +1,8 @@
 """Rows that are held have the same sums wherever they are, bit by bit."""
 
+import pickle
 import time
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -71,13 +73,28 @@ def test_factors_are_the_same_bits_here_and_on_workers(rng, monkeypatch, client)
         np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_what_workers_held_is_let_go(array, monkeypatch, client):
+def scratch_files(dask_worker):
+    return [path.name for path in Path(dask_worker.local_directory).rglob("*.npy")]
+
+
+def test_workers_keep_rows_in_scratch_and_let_them_go(array, monkeypatch, client):
     monkeypatch.setattr(module, "HERE", 0)
-    held_sums(array.chunk(y=5))
+    with held([array.chunk(y=5)], "test") as rows:
+        assert sum(map(len, client.run(scratch_files).values())) == 8
+        rows(total, add)
     deadline = time.monotonic() + PATIENCE
-    while any(client.has_what().values()):
+    while any(client.has_what().values()) or any(client.run(scratch_files).values()):
         assert time.monotonic() < deadline, "the workers still hold something"
         time.sleep(0.05)
+
+
+def test_a_file_goes_with_its_object_and_travels_as_rows(tmp_path, array):
+    rows = array.values[0]
+    kept = module.LocalFile(rows, tmp_path)
+    np.testing.assert_array_equal(np.load(kept), rows)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(kept)), rows)
+    del kept
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_array_in_memory_is_one_piece(array):
