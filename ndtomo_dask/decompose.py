@@ -9,13 +9,14 @@ from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.held import held
-from ndtomo_dask.kernels import factors, nmf
+from ndtomo_dask.kernels import factors, independent, nmf
 from ndtomo_dask.kernels.preparation import Preparation
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import (
     CHANNEL,
     COMPONENT_MAP,
     COMPONENT_MEAN,
+    COMPONENT_RESIDUAL,
     COMPONENT_SPECTRUM,
     SPECTRAL_SCALE,
     VARIABLES,
@@ -40,8 +41,8 @@ from ndtomo_dask.spectral_moments import (
     spectra_of,
 )
 
-Method = Literal["pca", "nmf"]
-METHODS = ("pca", "nmf")
+Method = Literal["pca", "nmf", "ica"]
+METHODS = ("pca", "nmf", "ica")
 
 
 def find_spectral_moments(
@@ -97,6 +98,8 @@ def find_components(
     start: nmf.Start = "pure",
     iterations: int = 300,
     known: xr.Dataset | None = None,
+    sparsity: float = 0.0,
+    smoothness: float = 0.0,
     allowed_mem: int | str | None = None,
 ) -> xr.Dataset:
     """Find a few spectra of which every pixel's spectrum is a sum.
@@ -116,6 +119,8 @@ def find_components(
     method
         ``"pca"``: orthogonal directions of largest variance about the mean; ``"nmf"``: spectra and
         amounts that are not negative. Negative data (the noise of a reconstruction) are kept.
+        ``"ica"``: the principal components, rotated until their amounts are as independent as can
+        be (FastICA, Hyvärinen, IEEE Trans. Neural Netw. 10, 626 (1999)).
     components
         How many.
     variable
@@ -124,18 +129,23 @@ def find_components(
         Of NMF: ``"pure"`` begins at the spectra of the purest pixels, which settles what the misfit
         leaves open where phases overlap; ``"svd"`` at the singular vectors (NNDSVD).
     iterations
-        Of NMF, at most; it stops when the objective changes by less than a millionth.
+        Of NMF and ICA, at most; NMF stops when the objective changes by less than a millionth.
     known
         Of NMF: spectra that are known, ``component_spectrum (component, channel)``. They stay as
         they are but for their scale, and come first among the ``components``.
+    sparsity, smoothness
+        Of NMF: how much sparse maps and smooth spectra are favored. With spectra h of unit sum,
+        ‖X - W H‖² + 2 λ Σ w + μ Σₖ ‖wₖ‖² ‖D hₖ‖² is minimized; μ is the smoothness, D the second
+        difference along channels, and λ the sparsity times ‖X‖²/Σ|x|, so that 0.01 charges about 2
+        percent of ‖X‖². `map_components` makes maps with the same λ.
     allowed_mem
         Bytes one task may hold.
 
     Returns
     -------
         ``component_spectrum (component, channel)``, largest first; NaN in channels that are left
-        out. PCA adds ``component_mean (channel)``, ``explained_variance`` and
-        ``explained_variance_ratio (component)``; its spectra have unit norm. NMF adds
+        out. PCA and ICA add ``component_mean (channel)``, ``explained_variance`` and
+        ``explained_variance_ratio (component)``; spectra have unit norm. NMF adds
         ``component_weight``, the total amount, ``objective``, and ``explained_energy``, the share
         of ‖X‖² that the components explain; its spectra sum to one. With scaled moments, variance,
         objective and energy are those of the scaled data, and ``spectral_scale`` says to
@@ -143,19 +153,23 @@ def find_components(
     """
     check_choice("method", method, METHODS)
     check_counts([("components", components)])
+    _check_penalties(method, sparsity=sparsity, smoothness=smoothness)
     spectra = spectra_of(ds, variable, verb="find_components")
 
     with one_blas_thread():
         sums = moments_for(
-            spectra, moments, passes=METHODS.index(method), rank=components, allowed_mem=allowed_mem
+            spectra, moments, passes=int(method != "pca"), rank=components, allowed_mem=allowed_mem
         )
         if method == "pca":
             found = _principal(sums, components)
+        elif method == "ica":
+            found = _independent(spectra, sums, components, iterations)
         else:
             fixed = _known(known, components, spectra, sums)
             found = _nonnegative(
-                spectra, sums, components, start=start, iterations=iterations, known=fixed
-            )
+                spectra, sums, components, start=start, iterations=iterations, known=fixed,
+                sparsity=sparsity, smoothness=smoothness,
+            )  # fmt: skip
 
     scale = sums.prepare.scale
     if scale is not None:
@@ -165,6 +179,14 @@ def find_components(
     )
     about = {COMPONENT_SPECTRUM: found["component_spectrum"]}
     return label(found, about, step="find_components", method=method, components=components)
+
+
+def _check_penalties(method: str, **penalties: float) -> None:
+    for name, value in penalties.items():
+        if not 0 <= value < np.inf:
+            raise OptionError(f"{name}={value!r} must be 0 or more.")
+        if value > 0 and method != "nmf":
+            raise OptionError(f"{name}={value!r} suits method='nmf' only, not {method!r}.")
 
 
 def _known(
@@ -190,21 +212,44 @@ def _known(
 
 
 def _principal(moments: SpectralMoments, components: int) -> xr.Dataset:
-    principal = factors.pca_finalize(moments.sums, moments.shift, components)
+    return _labelled(moments, factors.pca_finalize(moments.sums, moments.shift, components))
+
+
+def _labelled(moments: SpectralMoments, found: factors.PrincipalComponents) -> xr.Dataset:
     return xr.Dataset(
         {
-            "component_spectrum": (("component", CHANNEL), moments.everywhere(principal.spectra)),
-            COMPONENT_MEAN.name: (CHANNEL, moments.everywhere(principal.mean)),
-            "explained_variance": ("component", principal.variance),
-            "explained_variance_ratio": ("component", principal.explained_ratio),
+            "component_spectrum": (("component", CHANNEL), moments.everywhere(found.spectra)),
+            COMPONENT_MEAN.name: (CHANNEL, moments.everywhere(found.mean)),
+            "explained_variance": ("component", found.variance),
+            "explained_variance_ratio": ("component", found.explained_ratio),
         },
         attrs={"average": moments.prepare.average},
     )
 
 
+def _independent(
+    spectra: Spectra, moments: SpectralMoments, components: int, iterations: int
+) -> xr.Dataset:
+    principal = factors.pca_finalize(moments.sums, moments.shift, components)
+    basis = independent.whitening(principal)
+    with held(compressed(spectra, moments, basis, principal.mean), "whiten the spectra") as scores:
+        found = independent.independent_components(scores, principal, iterations=iterations)
+    ratio = found.variance / principal.total
+    turned = principal._replace(
+        spectra=found.spectra, variance=found.variance, explained_ratio=ratio
+    )
+    return _labelled(moments, turned).assign_attrs(iterations=found.iterations)
+
+
 def _nonnegative(
     spectra: Spectra, moments: SpectralMoments, components: int, **options: Any
 ) -> xr.Dataset:
+    sparsity = options["sparsity"]
+    if sparsity > 0 and moments.prepare.scale is not None:
+        raise OptionError(
+            f"sparsity={sparsity!r} needs moments without scaling, but these are scaled for "
+            f"counting noise. Find others: find_spectral_moments(ds)."
+        )
     basis = nmf.nmf_basis(moments.sums, moments.shift, components)
     with held(compressed(spectra, moments, basis.vectors), "compress the spectra") as scores:
         found = nmf.nmf_from_sums(scores, basis, components, **options)
@@ -219,21 +264,27 @@ def _nonnegative(
             "component_spectrum": (("component", CHANNEL), moments.everywhere(unit)),
             "component_weight": ("component", weight),
             "objective": found.objective,
-            "explained_energy": 1 - found.objective / energy,
+            "explained_energy": 1 - found.misfit / energy,
         },
-        attrs={"iterations": found.iterations},
-    )
+        attrs={
+            "iterations": found.iterations, "threshold": nmf.penalty_threshold(basis, sparsity),
+        },
+    )  # fmt: skip
 
 
 def map_components(
-    ds: xr.Dataset, components: xr.Dataset, *, variable: str = "volume"
+    ds: xr.Dataset, components: xr.Dataset, *, variable: str = "volume", residual: bool = False
 ) -> xr.Dataset:
     """Map the amount of each component in each pixel. Nothing is computed.
 
     ``components`` is what `find_components` returned, or any dataset with ``component_spectrum
     (component, channel)``. Amounts of NMF and of other given spectra are least squares that are not
-    negative; those of PCA are the coordinates of the spectrum less the mean. Adds ``component_map
-    ([time, z,] y, x, component)``; NaN where a spectrum is not finite.
+    negative; those of PCA and ICA are the coordinates of the spectrum less the mean. Adds
+    ``component_map ([time, z,] y, x, component)``; NaN where a spectrum is not finite.
+
+    ``residual=True`` adds ``component_residual ([time, z,] y, x)`` from the same reading: the root
+    mean square, over the channels that are used, of what the components leave of each spectrum. Of
+    PCA and ICA with a scaling it is that of the scaled spectra.
     """
     array = require(
         ds,
@@ -252,21 +303,25 @@ def map_components(
 
     plan.per_pixel(
         "map_components", sizes_of(array), array.dtype.itemsize, channels=array.sizes["channel"],
-        values=spectra.shape[0], slab=plan.GRAM_ROWS, block=block_of(array),
+        values=len(spectra) + residual, slab=plan.GRAM_ROWS, block=block_of(array),
         allowed_mem=allowed_memory(None),
     )  # fmt: skip
 
     amounts = apply_kernel(
-        weights_block, array, core=["channel"], out={"component": spectra.shape[0]},
+        weights_block, array, core=["channel"], out={"component": len(spectra) + residual},
         dtype=floating(array.dtype),
         spectra=spectra[:, used], mean=None if mean is None else mean.values[used],
         prepare=Preparation(used, None if scale is None else scale.values[used],
                             float(components.attrs.get("average", 1.0))),
+        threshold=float(components.attrs.get("threshold", 0.0)), residual=residual,
     )  # fmt: skip
 
     units = array.attrs.get("units", VARIABLES[variable].units)
     method = components.attrs.get("method", "given")
-    made = {COMPONENT_MAP: amounts.assign_attrs(units=units)}
+    maps = amounts.isel(component=slice(len(spectra))) if residual else amounts
+    made = {COMPONENT_MAP: maps.assign_attrs(units=units)}
+    if residual:
+        made[COMPONENT_RESIDUAL] = amounts.isel(component=-1).assign_attrs(units=units)
     found = {COMPONENT_SPECTRUM: components["component_spectrum"].drop_vars(_scalars(components))}
     return label(ds, made | found, step="map_components", method=method, variable=variable)
 
@@ -281,14 +336,29 @@ def weights_block(
     spectra: np.ndarray,
     mean: np.ndarray | None,
     prepare: Preparation | None = None,
+    threshold: float = 0.0,
+    residual: bool = False,
 ) -> np.ndarray:
-    """Amounts of components, (y, x, channel), (component, used) -> (y, x, component)."""
+    """Amounts of components, (y, x, channel), (component, used) -> (y, x, component).
+
+    ``residual`` adds one more number: the root mean square of what they leave.
+    """
     rows, trust = as_rows(block), None
     if mean is not None:
-        amounts = factors.project_spectra(rows, spectra.T, mean, prepare)
-        return amounts.reshape(*block.shape[:-1], -1)
-    if prepare is not None:
-        rows = rows if prepare.used.all() else rows[:, prepare.used]
-        trust = None if prepare.scale is None else prepare.scale**-2
-    amounts = factors.component_weights(rows, spectra, nonnegative=True, trust=trust)
+        basis = spectra.T if _orthonormal(spectra) else np.linalg.pinv(spectra)
+        amounts = factors.project_spectra(rows, basis, mean, prepare)
+    else:
+        if prepare is not None:
+            rows = rows if prepare.used.all() else rows[:, prepare.used]
+            trust, prepare = None if prepare.scale is None else prepare.scale**-2, None
+        amounts = factors.component_weights(
+            rows, spectra, nonnegative=True, trust=trust, threshold=threshold
+        )
+    if residual:
+        left = factors.root_mean_square_residual(rows, spectra, amounts, mean, prepare)
+        amounts = np.concatenate([amounts, left[:, None]], axis=1)
     return amounts.reshape(*block.shape[:-1], -1)
+
+
+def _orthonormal(spectra: np.ndarray) -> bool:
+    return bool(np.allclose(spectra @ spectra.T, np.eye(len(spectra)), rtol=0, atol=1e-9))

@@ -97,6 +97,9 @@ COMPONENT_SPECTRUM = Variable(
 COMPONENT_MEAN = Variable("component_mean", (CHANNEL,), "count/mm", "mean spectrum")
 MISSING_SAMPLES = Variable("missing_samples", (CHANNEL,), "1", "samples that were not finite")
 COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
+COMPONENT_RESIDUAL = Variable(
+    "component_residual", (Y, X), "count/mm", "root mean square left over", additive=False
+)
 SPECTRAL_GRAM = Variable(
     "spectral_gram", (CHANNEL, "other_channel"), "count^2/mm^2", "sum of products of channels",
     additive=False,

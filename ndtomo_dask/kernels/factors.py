@@ -161,7 +161,12 @@ def project_spectra(
 
 
 def component_weights(
-    spectra: Float, components: Float, *, nonnegative: bool, trust: Float64 | None = None
+    spectra: Float,
+    components: Float,
+    *,
+    nonnegative: bool,
+    trust: Float64 | None = None,
+    threshold: float = 0.0,
 ) -> Float:
     """Weights w of given component spectra that minimize ‖x - Σ wᵢ hᵢ‖², spectrum by spectrum.
 
@@ -175,6 +180,8 @@ def component_weights(
         Whether weights must not be negative; negative data are allowed either way.
     trust
         Weight of each channel in the squares that are minimized, (channel,); alike unless given.
+    threshold
+        Of nonnegative weights: λ in ‖x - Σ wᵢ hᵢ‖² + 2 λ Σ wᵢ Σ hᵢ.
 
     Returns
     -------
@@ -201,14 +208,33 @@ def component_weights(
     trusted = exact * np.square(root)
     gram = trusted @ exact.T
     weights = np.empty((spectra.shape[0], exact.shape[0]), dtype=spectra.dtype)
+    offset = threshold * exact.sum(axis=1)
 
     def solve(where: slice) -> None:
         products = project_spectra(spectra[where], trusted.T).astype(np.float64)
-        weights[where] = nonnegative_rows(products, gram)
+        weights[where] = nonnegative_rows(products - offset, gram)
 
     starts = range(0, spectra.shape[0], SLAB_ROWS)
     run_threaded(solve, [slice(first, first + SLAB_ROWS) for first in starts])
     return weights
+
+
+def root_mean_square_residual(
+    spectra: Float, components: Float, weights: Float, mean: Float | None = None,
+    prepare: Prepare | None = None,
+) -> Float:  # fmt: skip
+    """Root-mean-square over channels of x - mean - Σ wᵢ hᵢ, spectrum by spectrum.
+
+    (pixel, channel), (component, channel), (pixel, component) -> (pixel,)
+    """
+    left = np.empty(spectra.shape[0], dtype=spectra.dtype)
+    narrow = np.ascontiguousarray(components, dtype=spectra.dtype)
+    for rows, amounts, out in zip(slabs(spectra), slabs(weights), slabs(left), strict=True):
+        with np.errstate(invalid="ignore"):
+            slab = _centered(_prepared(rows, prepare), mean, spectra.dtype)
+            missed = slab - amounts @ narrow
+            out[:] = np.sqrt(np.einsum("pc,pc->p", missed, missed) / max(1, missed.shape[1]))
+    return left
 
 
 def leading_eigenvectors(matrix: Float64, count: int) -> tuple[Float64, Float64]:

@@ -25,6 +25,7 @@ from ndtomo_dask.kernels.factors import (
     slabs,
 )
 from ndtomo_dask.kernels.nonnegative import nonnegative_rows
+from ndtomo_dask.kernels.penalties import Penalties, smooth_spectra
 from ndtomo_dask.kernels.reductions import Reduce, reduce_array, reduce_strands
 
 Float = NDArray[np.floating]
@@ -51,6 +52,8 @@ class NmfBasis(NamedTuple):
     """Leading eigenvectors V of Σ x xᵀ, (channel, r)."""
     energy: float
     """Sum of squares of the data, ‖X‖²."""
+    intensity: float = 1.0
+    """Sum of the data, each channel's taken as positive."""
 
 
 class SignedEnergy(NamedTuple):
@@ -85,7 +88,10 @@ class NonnegativeFactors(NamedTuple):
     weight: Float64
     """Total weight of each component over all spectra, (component,)."""
     objective: float
-    """‖X - W H‖², with the part of X outside the compressed basis taken as orthogonal to W H."""
+    """‖X - W H‖², with the part of X outside the compressed basis taken as orthogonal to W H, and
+    penalties."""
+    misfit: float
+    """The same without penalties."""
     iterations: int
     """Iterations done."""
     count: int  # type: ignore[assignment]  # hides tuple.count
@@ -108,13 +114,15 @@ def nmf_basis(moments: Moments, shift: Float | None, components: int) -> NmfBasi
         If fewer than two spectra are finite.
     """
     check_components(components, moments)
-    gram = moments.gram
+    gram, intensity = moments.gram, moments.sum
     if shift is not None:
         shift = np.asarray(shift, dtype=np.float64)
+        intensity = intensity + moments.count * shift
         mixed = np.outer(moments.sum, shift)
         gram = gram + mixed + mixed.T + moments.count * np.outer(shift, shift)
     rank = min(moments.sum.size, max(2 * components, components + 8))
-    return NmfBasis(leading_eigenvectors(gram, rank)[1], float(np.trace(gram)))
+    energy, total = float(np.trace(gram)), float(np.abs(intensity).sum())
+    return NmfBasis(leading_eigenvectors(gram, rank)[1], energy, total)
 
 
 def energy_partial(projection: Float) -> SignedEnergy:
@@ -161,27 +169,36 @@ def nmf_start(energy: SignedEnergy, vectors: Float64, components: int) -> Float6
     return np.asarray(np.maximum(start, START_FLOOR * start.max(axis=1, keepdims=True)))
 
 
-def nmf_partial(projection: Float, vectors: Float64, spectra: Float64) -> NmfSums:
+def nmf_partial(
+    projection: Float, vectors: Float64, spectra: Float64, penalties: Penalties | None = None
+) -> NmfSums:
     """Fit nonnegative weights W of the current spectra to one block of Y, and sum their products.
 
     (pixel, r), (channel, r), (component, channel) -> sums; W itself is never kept.
     """
     compressed, overlap = spectra @ vectors, spectra @ spectra.T
+    offset = None
+    if penalties is not None:
+        offset, ridge = penalties.of_weights(spectra)
+        overlap = overlap + np.diag(ridge)
 
     def sums(rows: Float) -> NmfSums:
-        return _fitted_sums(rows, compressed, overlap)
+        return _fitted_sums(rows, compressed, overlap, offset)
 
     return reduce_strands(sums, nmf_combine, projection)
 
 
-def _fitted_sums(strand: Float, compressed: Float64, overlap: Float64) -> NmfSums:
+def _fitted_sums(
+    strand: Float, compressed: Float64, overlap: Float64, offset: Float64 | None
+) -> NmfSums:
     components, rank = compressed.shape
     count, weight = 0, np.zeros(components)
     gram, cross = np.zeros((components, components)), np.zeros((components, rank))
     for rows in slabs(strand):
         slab = rows.astype(np.float64)
         slab = slab[np.isfinite(slab).all(axis=1)]
-        weights = nonnegative_rows(slab @ compressed.T, overlap)
+        products = slab @ compressed.T
+        weights = nonnegative_rows(products if offset is None else products - offset, overlap)
         count += slab.shape[0]
         weight += weights.sum(axis=0)
         gram += weights.T @ weights
@@ -208,6 +225,7 @@ def nmf_finalize(
     iterations: int = 300,
     tolerance: float = 1e-6,
     fixed: int = 0,
+    penalties: Penalties | None = None,
 ) -> NonnegativeFactors:
     """Iterate until the objective stands still, given a function that sums over all blocks.
 
@@ -225,6 +243,8 @@ def nmf_finalize(
         than this share of it.
     fixed
         How many spectra of the start are known, and stay as they are: the first ones.
+    penalties
+        What the sums were charged for, and spectra will be.
 
     Raises
     ------
@@ -238,8 +258,8 @@ def nmf_finalize(
     while done < iterations and still < 3:
         done += 1
         sums = sums_of(trial)
-        improved = _improve_spectra(sums, basis.vectors, trial[:fixed])
-        value = _objective(sums, improved, basis)
+        improved = _improve_spectra(sums, basis.vectors, trial, fixed, penalties)
+        value = _objective(sums, improved, basis, penalties)
         if value > objective + ROUNDING * basis.energy:
             # Overshot: go back to the best spectra, and extrapolate less from now on.
             trial, step, still = spectra, step / STEP_CUT, 0
@@ -249,7 +269,9 @@ def nmf_finalize(
         trial = np.maximum(improved + step * (improved - spectra), 0.0)
         spectra, objective, step = improved, value, min(step * STEP_GROWTH, 1.0)
     sums = sums_of(spectra)
-    return _ordered(spectra, sums, _objective(sums, spectra, basis), done, fixed)
+    misfit = _objective(sums, spectra, basis, None)
+    values = _objective(sums, spectra, basis, penalties), misfit
+    return _ordered(spectra, sums, values, done, fixed)
 
 
 def nmf_from_projection(
@@ -271,13 +293,17 @@ def nmf_from_sums(
     iterations: int = 300,
     tolerance: float = 1e-6,
     known: Float64 | None = None,
+    sparsity: float = 0.0,
+    smoothness: float = 0.0,
 ) -> NonnegativeFactors:
     """Factorize compressed spectra Y = X V, (pixel, r), given a reduction over them.
 
     The weights of the result are ``component_weights(X, spectra, nonnegative=True)``. The
     iterations begin at the spectra of pure pixels (``"pure"``), which settles what the misfit
     leaves open, or at the singular vectors (``"svd"``). Spectra that are ``known (component,
-    channel)`` stay as they are, and come first; the others begin at pure pixels beside them.
+    channel)`` stay as they are, and come first; the others begin at pure pixels beside them. What
+    ``sparsity`` and ``smoothness`` are charged for is said in `ndtomo_dask.kernels.penalties`, with
+    λ = `penalty_threshold`.
 
     Raises
     ------
@@ -301,31 +327,52 @@ def nmf_from_sums(
     else:
         begin = nmf_start(energy, basis.vectors, components)
 
+    charged = Penalties(penalty_threshold(basis, sparsity), smoothness, fixed)
+    penalties = None if charged.none else charged
+
     def sums_of(spectra: Float64) -> NmfSums:
-        sums = reduce(nmf_partial, nmf_combine, vectors=basis.vectors, spectra=spectra)
-        return cast(NmfSums, sums)
+        options = {"vectors": basis.vectors, "spectra": spectra, "penalties": penalties}
+        return cast(NmfSums, reduce(nmf_partial, nmf_combine, **options))
 
     return nmf_finalize(
-        sums_of, begin, basis, iterations=iterations, tolerance=tolerance, fixed=fixed
-    )
+        sums_of, begin, basis, iterations=iterations, tolerance=tolerance, fixed=fixed,
+        penalties=penalties,
+    )  # fmt: skip
 
 
-def _improve_spectra(sums: NmfSums, vectors: Float64, known: Float64) -> Float64:
+def penalty_threshold(basis: NmfBasis, sparsity: float) -> float:
+    """Return λ = sparsity ‖X‖² / Σ|X|, the mean of the data weighted by themselves, in part."""
+    return sparsity * basis.energy / max(basis.intensity, np.finfo(np.float64).tiny)
+
+
+def _improve_spectra(
+    sums: NmfSums, vectors: Float64, trial: Float64, fixed: int, penalties: Penalties | None
+) -> Float64:
     # Each channel is a row: WᵀW h = WᵀX, less what the known spectra explain of it.
-    fixed = len(known)
-    products = (vectors @ sums.cross.T)[:, fixed:] - known.T @ sums.gram[:fixed, fixed:]
+    known, products = trial[:fixed], vectors @ sums.cross.T
+    if penalties is not None:
+        products = products - penalties.threshold * sums.weight
+        if penalties.smoothness > 0:
+            part = np.ascontiguousarray(products.T)
+            return smooth_spectra(part, sums.gram, trial, penalties.smoothness, fixed)
+    products = products[:, fixed:] - known.T @ sums.gram[:fixed, fixed:]
     free = nonnegative_rows(products, np.ascontiguousarray(sums.gram[fixed:, fixed:]))
     return np.concatenate([known, free.T])
 
 
-def _objective(sums: NmfSums, spectra: Float64, basis: NmfBasis) -> float:
+def _objective(
+    sums: NmfSums, spectra: Float64, basis: NmfBasis, penalties: Penalties | None
+) -> float:
     # ‖X‖² - 2 tr(WᵀX Hᵀ) + tr(WᵀW H Hᵀ): no pass over the data.
     fitted = np.vdot(sums.gram, spectra @ spectra.T)
-    return float(basis.energy - 2 * np.vdot(sums.cross, spectra @ basis.vectors) + fitted)
+    misfit = basis.energy - 2 * np.vdot(sums.cross, spectra @ basis.vectors) + fitted
+    if penalties is not None:
+        misfit += penalties.charge(sums.weight, np.diag(sums.gram), spectra)
+    return float(misfit)
 
 
 def _ordered(
-    spectra: Float64, sums: NmfSums, objective: float, iterations: int, fixed: int
+    spectra: Float64, sums: NmfSums, values: tuple[float, float], iterations: int, fixed: int
 ) -> NonnegativeFactors:
     area = spectra.sum(axis=1)
     weight = sums.weight * area
@@ -333,5 +380,5 @@ def _ordered(
     order = np.concatenate([np.arange(fixed), free])
     unit = spectra / np.where(area > 0, area, 1.0)[:, None]
     return NonnegativeFactors(
-        unit[order], weight[order], objective, iterations, sums.count, sums.dropped
+        unit[order], weight[order], *values, iterations, sums.count, sums.dropped
     )
