@@ -236,6 +236,42 @@ def _accumulating(arrays: Any, sizes: Any, add_taps: Callable[..., Value]) -> An
 
 
 @_inlined
+def collect(
+    typing: Any, sums: Any, pixels: Any, first: Any, weights: Any, place: Any, entry: Any,
+    lines: Any, pitch: Any, table: Any, taps: Any, lanes: Any,
+) -> Any:  # fmt: skip
+    """Add pixels of ``lines`` lines to a sample, ``taps`` (a constant) next to each other in each.
+
+    sums[place] += Σ_n Σ_k weights[k, n] pixels[first[n] + k lanes]; n counts ``pitch`` elements
+    from ``entry`` on, and k counts ``table``.
+    """
+    wide, many = _count(lanes), _count(taps)
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Value:
+        opened = _open(context, builder, signature, args, 4)
+        sums, pixels, first, weights, place, entry, lines, pitch, table, _, vectors = opened
+
+        def add_line(line: Value, totals: Sequence[Value]) -> Sequence[Value]:
+            here, totals = builder.add(builder.mul(line, pitch), entry), list(totals)
+            pixel = builder.zext(builder.load(builder.gep(first, [here])), INDEX)
+            for k in range(many):
+                slot = builder.add(here, builder.mul(table, INDEX(k)))
+                weight = vectors.spread(weights, slot)
+                near = builder.add(pixel, INDEX(k * wide))
+                for n, total in enumerate(totals):
+                    totals[n] = vectors.add_product(total, weight, vectors.load(pixels, near, n))
+            return totals
+
+        start = [vectors.load(sums, place, n) for n in range(wide // vectors.width)]
+        for n, total in enumerate(_sum_loop(builder, lines, start, add_line)):
+            vectors.store(total, sums, place, n)
+        return context.get_dummy_value()
+
+    size, arrays = types.intp, (sums, pixels, first, weights)
+    return types.void(*arrays, size, size, size, size, size, taps, lanes), build
+
+
+@_inlined
 def stream(
     typing: Any, out: Any, pixels: Any, place: Any, step: Any, source: Any, count: Any, lanes: Any
 ) -> Any:
