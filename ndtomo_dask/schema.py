@@ -306,7 +306,9 @@ def label(
     for variable, array in arrays.items():
         attrs = {"units": variable.units, "long_name": variable.long_name} | array.attrs
         attrs |= {} if variable.additive else {"additive": 0}
-        labelled[variable.name] = array.drop_attrs(deep=False).assign_attrs(attrs)
+        made = array.copy(deep=False)  # drop_attrs would copy the data, which may be a volume
+        made.attrs = attrs
+        labelled[variable.name] = made
     return record(ds.assign(labelled), step, **options)
 
 

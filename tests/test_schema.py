@@ -63,6 +63,8 @@ def test_labels_carry_units_and_one_line_of_history(scan):
     assert made.attrs["history"].splitlines()[-1].endswith("made(answer=0.1)")
     assert len(made.attrs["history"].splitlines()) == 2
     assert "volume" not in before
+    assert np.shares_memory(made.volume.values, volume.values)
+    assert volume.attrs == {"assumed": "a"}
 
 
 def test_history_begins_with_the_first_step():

@@ -219,7 +219,8 @@ def _bands(entries: Bool, dense: Bool) -> list[tuple[slice, slice]]:
         return []
     low = entries.argmax(axis=0)
     high = entries.shape[0] - entries[::-1].argmax(axis=0)
-    banded = np.median((high - low)[columns]) * 4 < entries.shape[0]
+    together = high[columns].max() - low[columns].min()
+    banded = np.median((high - low)[columns]) * 4 < together
     size = BAND if banded else columns.size
     groups = (columns[first : first + size] for first in range(0, columns.size, size))
     return [

@@ -1,10 +1,11 @@
 """Threads for compiled kernels, which release the GIL and split their work into pieces."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Thread
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -71,12 +72,26 @@ def run_threaded(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
     >>> squares
     [0, 1, 4]
     """
-    pieces = list(pieces)
-    threads = min(thread_count(), len(pieces))
-    if threads <= 1:
-        for piece in pieces:
-            function(piece)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(function, pieces):
-            pass
+    waiting = deque(pieces)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while not errors:
+            try:
+                piece = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                function(piece)
+            except BaseException as error:
+                errors.append(error)
+
+    # The caller works too: starting a thread takes as long as a small piece.
+    others = [Thread(target=work) for _ in range(min(thread_count(), len(waiting)) - 1)]
+    for other in others:
+        other.start()
+    work()
+    for other in others:
+        other.join()
+    if errors:
+        raise errors[0]

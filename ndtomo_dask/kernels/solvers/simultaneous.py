@@ -24,7 +24,7 @@ from ndtomo_dask.kernels.solvers.problem import (
     select_projections,
     take_projections,
 )
-from ndtomo_dask.kernels.solvers.products import dot
+from ndtomo_dask.kernels.solvers.products import descend, dot, weigh_misfit
 from ndtomo_dask.kernels.solvers.subsets import Order, projection_subsets
 
 Array = Any
@@ -141,14 +141,10 @@ def _plain(problem: Problem, measured: bool) -> Advance:
     A = problem.A
 
     def advance(fixed: Arrays, state: Arrays) -> tuple[Array | None, Arrays]:
-        residual = A(state["x"])  # a new array, so that the rest may happen in place
-        residual -= fixed["y"]
-        misfit = dot(residual, residual, fixed["w"]) if measured else None
-        residual *= fixed["rows"]
-        x = A.T(residual)
-        x *= -fixed["columns"]
-        x += state["x"]
-        return misfit, {"x": problem.constrain(x)}
+        seen = A(state["x"])  # a new array, so that the rest may happen in place
+        misfit = _misfit(seen, fixed) if measured else None
+        gradient = A.T(weigh_misfit(seen, fixed["y"], fixed["rows"]))
+        return misfit, {"x": problem.constrain(descend(gradient, state["x"], fixed["columns"]))}
 
     return advance
 
