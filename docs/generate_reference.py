@@ -35,7 +35,10 @@ GROUPS = {
         "find_components", "map_components", "find_clusters", "map_clusters",
         "find_spectral_moments", "find_rank",
     ),
-    "Peaks": ("find_peaks", "windows_of", "fit_peaks", "peak_moments", "position_from_moments"),
+    "Peaks": (
+        "find_peaks", "windows_of", "fit_peaks", "evaluate_peaks", "peak_moments",
+        "position_from_moments",
+    ),
     "Maps of rays": ("sinogram_from_maps", "maps_from_volume"),
     "Crystals": ("lattice_parameter", "strain", "crystallite_size", "williamson_hall"),
     "Known spectra": ("fit_references", "phase_fractions"),

@@ -21,6 +21,7 @@ from ndtomo_dask.correct import (
 )
 from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
 from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
+from ndtomo_dask.evaluate import evaluate_peaks
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io import convert, export, export_patterns, open_scan, save, verify
 from ndtomo_dask.moments import peak_moments, position_from_moments
@@ -40,6 +41,7 @@ __all__ = [
     "convert",
     "crystallite_size",
     "derive_axes",
+    "evaluate_peaks",
     "expand_channels",
     "export",
     "export_patterns",

@@ -1,11 +1,13 @@
 """Units and indexes of the coordinates: what a file says, turned into what the data model means."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 
 from ndtomo_dask import axes
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.schema import CHANNEL, COORDINATES, SPECTRAL_AXES, check_axis
+from ndtomo_dask.schema import CHANNEL, COORDINATES, SPECTRAL_AXES
 
 TO_UNIT = {
     "degree": {"degree": 1.0, "degrees": 1.0, "deg": 1.0, "2th_deg": 1.0, "°": 1.0,
@@ -107,3 +109,26 @@ def _no_axis(axis: str, present: list[str], verb: str) -> str:
         )
     known = ", ".join(present) or "none"
     return f"{verb} was asked for axis {axis!r}, but the data have {known}. Choose one of these."
+
+
+def check_axis(name: str, values: Iterable[float], *, size: int | None = None) -> np.ndarray:
+    """Return an axis as float64 if it is finite and strictly monotonic, else say where not."""
+    axis = np.asarray(values, dtype=np.float64)
+    if size is not None and axis.shape != (size,):
+        raise SchemaError(f"axis {name!r} has {axis.size} values, but the data have {size}.")
+    if not np.isfinite(axis).all():
+        raise SchemaError(
+            f"axis {name!r} has a value that is not finite at index {_first(~np.isfinite(axis))}."
+        )
+    steps = np.diff(axis)
+    if steps.size and not ((steps > 0).all() or (steps < 0).all()):
+        wrong = _first(np.sign(steps) != np.sign(np.median(steps)))
+        raise SchemaError(
+            f"axis {name!r} is not monotonic: value {axis[wrong + 1]:g} at index {wrong + 1} "
+            f"follows {axis[wrong]:g}. Sort the data, or leave the axis out."
+        )
+    return axis
+
+
+def _first(condition: np.ndarray) -> int:
+    return int(np.flatnonzero(condition)[0])

@@ -9,6 +9,7 @@ from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.peak_search import FoundPeaks, search_peaks
+from ndtomo_dask.peak_windows import read_table
 from ndtomo_dask.schema import CHANNEL, VARIABLES, record, require, variable_named
 
 Reduction = Literal["mean", "maximum"]
@@ -39,7 +40,7 @@ def find_peaks(
     """Find the peaks of the mean or maximum spectrum, as a table.
 
     The table is a dataset like any other: drop rows by ``table.drop_sel(peak=...)``, name them by
-    ``table.assign_coords(peak=[...])``, and hand ``windows_of(table)`` to `fit_peaks`. A peak
+    ``table.assign_coords(peak=[...])``, and hand it to `fit_peaks` as ``peaks=table``. A peak
     stands out by its prominence, the height above the higher of the valleys on its two sides;
     its position is that of a parabola through its three highest channels.
 
@@ -112,26 +113,7 @@ def windows_of(table: xr.Dataset) -> dict[str, tuple[float, float]]:
     >>> windows_of(table)
     {'Ni 111': (3.05, 3.13)}
     """
-    for name in ("window_low", "window_high"):
-        if name not in table or table[name].dims != ("peak",) or "peak" not in table.coords:
-            raise SchemaError(
-                f"windows_of needs a table with {name!r} (peak) and names on 'peak', such as "
-                f"find_peaks returns."
-            )
-    names = [str(name) for name in table.peak.values]
-    if len(set(names)) < len(names):
-        raise SchemaError(f"windows_of needs peaks with different names, but they are {names}.")
-    ends = zip(table.window_low.values, table.window_high.values, strict=True)
-    windows = {
-        name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)
-    }
-    for name, (low, high) in windows.items():
-        if not low < high:
-            raise SchemaError(
-                f"the window of peak {name!r} reaches from {low:g} to {high:g}; window_low must be "
-                f"less than window_high."
-            )
-    return windows
+    return read_table(table, verb="windows_of")
 
 
 def _reduced(array: xr.DataArray, region: xr.DataArray | None, spectrum: str) -> xr.DataArray:

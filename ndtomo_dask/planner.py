@@ -12,7 +12,7 @@ from ndtomo_dask import plan, plan_mixing
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of, unlimited_memory
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import PlanError, RecipeError, nearest
-from ndtomo_dask.fit import COLUMNS
+from ndtomo_dask.fit import columns_planned
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.kernels.moments import MOMENTS
 from ndtomo_dask.plan import Plan
@@ -260,7 +260,7 @@ def _map_clusters(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
 
 
 def _fit_peaks(state: _State, step: Step) -> list[Plan]:
-    values = len(COLUMNS) * len(step.options.get("windows", {"": ()}))
+    values = columns_planned(step.options)
     return [_per_pixel("fit_peaks", state, min(state.sizes["channel"], 256), values)]
 
 

@@ -133,6 +133,21 @@ PEAK_AREA = Variable("peak_area", _PEAK_MAP, "count/mm", "integral of the peak")
 PEAK_POSITION = Variable("peak_position", _PEAK_MAP, "1", "position of the peak", additive=False)
 PEAK_FWHM = Variable("peak_fwhm", _PEAK_MAP, "1", "full width at half maximum", additive=False)
 PEAK_FRACTION = Variable("peak_fraction", _PEAK_MAP, "1", "Lorentzian share", additive=False)
+PEAK_ASYMMETRY = Variable(
+    "peak_asymmetry", _PEAK_MAP, "1", "how much wider the side of larger values is", additive=False
+)
+PEAK_GAUSSIAN_SQUARE = Variable(
+    "peak_gaussian_square", _PEAK_MAP, "1", "squared width of the Gaussian part", additive=False
+)
+PEAK_LORENTZIAN_FWHM = Variable(
+    "peak_lorentzian_fwhm", _PEAK_MAP, "1", "width of the Lorentzian part", additive=False
+)
+PEAK_BACKGROUND = Variable(
+    "peak_background", (Y, X, "window", "term"), "count/mm", "coefficient of the background"
+)
+PEAK_BACKGROUND_PATTERN = Variable(
+    "peak_background_pattern", ("pattern", CHANNEL), "1", "spectrum of a background"
+)
 PEAK_STATUS = Variable("peak_status", _PEAK_MAP, "1", "outcome of the fit", additive=False)
 PEAK_ITERATIONS = Variable(
     "peak_iterations", _PEAK_MAP, "1", "iterations of the fit", additive=False
@@ -152,7 +167,15 @@ PEAK_ERRORS = tuple(
         f"standard error: {peak.long_name}",
         additive=False,
     )
-    for peak in (PEAK_AREA, PEAK_POSITION, PEAK_FWHM, PEAK_FRACTION)
+    for peak in (PEAK_AREA, PEAK_POSITION, PEAK_FWHM, PEAK_FRACTION, PEAK_ASYMMETRY,
+                 PEAK_GAUSSIAN_SQUARE, PEAK_LORENTZIAN_FWHM)
+)  # fmt: skip
+
+FITTED_MODEL = Variable("fitted_model", _VOLUME, "count/mm", "fitted peaks and background")
+FITTED_RESIDUAL = Variable("fitted_residual", _VOLUME, "count/mm", "data less the fitted model")
+FITTED_BACKGROUND = Variable("fitted_background", _VOLUME, "count/mm", "fitted background")
+FITTED_COMPONENT = Variable(
+    "fitted_component", (Y, X, "peak", CHANNEL), "count/mm", "fitted peak by itself"
 )
 
 PEAK_STRAIN = Variable("peak_strain", _PEAK_MAP, "1", "lattice strain of a peak", additive=False)
@@ -377,26 +400,3 @@ def step_of(ds: xr.Dataset, dimension: str) -> float:
         return 1.0
     values = np.asarray(ds[dimension], dtype=float)
     return float(abs(values[-1] - values[0]) / (values.size - 1))
-
-
-def check_axis(name: str, values: Iterable[float], *, size: int | None = None) -> np.ndarray:
-    """Return an axis as float64 if it is finite and strictly monotonic, else say where not."""
-    axis = np.asarray(values, dtype=np.float64)
-    if size is not None and axis.shape != (size,):
-        raise SchemaError(f"axis {name!r} has {axis.size} values, but the data have {size}.")
-    if not np.isfinite(axis).all():
-        raise SchemaError(
-            f"axis {name!r} has a value that is not finite at index {_first(~np.isfinite(axis))}."
-        )
-    steps = np.diff(axis)
-    if steps.size and not ((steps > 0).all() or (steps < 0).all()):
-        wrong = _first(np.sign(steps) != np.sign(np.median(steps)))
-        raise SchemaError(
-            f"axis {name!r} is not monotonic: value {axis[wrong + 1]:g} at index {wrong + 1} "
-            f"follows {axis[wrong]:g}. Sort the data, or leave the axis out."
-        )
-    return axis
-
-
-def _first(condition: np.ndarray) -> int:
-    return int(np.flatnonzero(condition)[0])

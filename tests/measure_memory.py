@@ -17,12 +17,13 @@ from ndtomo_dask import (
 )
 from ndtomo_dask.apply import reduce_kernel
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
-from ndtomo_dask.fit import Window, fit_block
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.store import save
 from ndtomo_dask.kernels.factors import moments_combine
+from ndtomo_dask.kernels.peak_model import PeakModel
 from ndtomo_dask.kernels.reconstruction import METHODS, reconstruct_block
+from ndtomo_dask.kernels.window_fit import WindowModel, columns_for, fit_windows
 from ndtomo_dask.spectral_moments import moments_block
 
 SCAN = {"angle": 160, "translation": 200, "channel": 1024}
@@ -87,13 +88,16 @@ def merge_step(folder):
 
 def fit_step(folder):
     block = plan.spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
+    columns = columns_for(["pseudo_voigt"] * 3, 2, 2)
     made = plan.per_pixel(
-        "fit_peaks", VOLUME, 4, channels=101, values=24, allowed_mem=ALLOWED, block=block
+        "fit_peaks", VOLUME, 4, channels=101, values=columns.count, allowed_mem=ALLOWED, block=block
     )
-    windows = [Window("a", 100, 201), Window("b", 500, 601)]
-    options = {"axis": np.arange(1024.0), "windows": windows, "shape": "pseudo_voigt"}
-    fit_block(noise(2, 2, 1024), **options)
-    return measured(lambda: fit_block(noise(*block.values()), **options)), made
+    pair = PeakModel({"a": "pseudo_voigt", "b": "pseudo_voigt"})
+    windows = [WindowModel(100, 201, pair, (0, 1)),
+               WindowModel(500, 601, PeakModel({"c": "pseudo_voigt"}), (2,))]  # fmt: skip
+    options = {"axis": np.arange(1024.0), "windows": windows, "columns": columns}
+    fit_windows(noise(2, 2, 1024), **options)
+    return measured(lambda: fit_windows(noise(*block.values()), **options) is not None), made
 
 
 def stored_scan(folder, sizes):

@@ -142,7 +142,7 @@ def test_a_recipe_can_be_put_on_another_scan_and_keeps_its_map():
             with_steps("map_components", "find_components"),
             r"map_components needs 'component_spectrum'",
         ),
-        (with_steps("fit_peaks"), r"fit_peaks needs option 'windows'"),
+        (with_steps("peak_moments"), r"peak_moments needs option 'windows'"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_words(content, words):

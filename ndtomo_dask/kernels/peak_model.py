@@ -41,7 +41,7 @@ class PeakModel:
 
     peaks: Mapping[str, str]
     background: Background = 1
-    """A degree (-1 for none), ``"chebyshev:n"``, spectra that are scaled, or a list of these."""
+    """A degree, ``"none"`` (or -1), ``"chebyshev:n"``, spectra that are scaled, or a list."""
     ties: Mapping[str, Tie] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,15 +70,21 @@ class PeakModel:
         )
 
 
-def background_rows(background: Background, axis: ArrayLike) -> Float64:
-    """Tabulate a background's terms over an axis.
+def background_rows(
+    background: Background, axis: ArrayLike, span: tuple[float, float] | None = None
+) -> Float64:
+    """Tabulate a background's terms over an axis, or over a part of it.
+
+    ``span`` has the ends of the axis that was fitted, where ``axis`` is only a part of it.
 
     # (channel,) -> (term, channel)
 
     >>> background_rows("chebyshev:2", [0.0, 1.0, 2.0])[2]
     array([ 1., -1.,  1.])
     """
-    t = scale_axis(axis)[0]
+    x = np.asarray(axis, dtype=np.float64)
+    _, center, half_range = scale_axis(x if span is None else span)
+    t = (x - center) / half_range
     if isinstance(background, int):
         if not -1 <= background < MOST_TERMS:
             raise OptionError(
@@ -87,6 +93,8 @@ def background_rows(background: Background, axis: ArrayLike) -> Float64:
             )
         return np.asarray(t ** np.arange(background + 1)[:, np.newaxis], dtype=np.float64)
     if isinstance(background, str):
+        if background == "none":
+            return np.zeros((0, t.size))
         kind, _, degree = background.partition(":")
         if kind != "chebyshev" or not degree.isdecimal():
             raise OptionError(
@@ -96,7 +104,8 @@ def background_rows(background: Background, axis: ArrayLike) -> Float64:
         return np.asarray(np.polynomial.chebyshev.chebvander(t, int(degree)).T, dtype=np.float64)
     if isinstance(background, np.ndarray):
         return _spectra(background, t)
-    return np.concatenate([np.zeros((0, t.size)), *(background_rows(b, axis) for b in background)])
+    rows = (background_rows(one, axis, span) for one in background)
+    return np.concatenate([np.zeros((0, t.size)), *rows])
 
 
 def _spectra(background: NDArray[np.floating], t: Float64) -> Float64:
