@@ -139,8 +139,12 @@ def fit_peaks(
     models = _models(laid, values, terms, bounds or {}, start or {}, ties or {}, maps)
 
     options: dict[str, Any] = {"likelihood": likelihood, "significance": float(significance)}
-    given: dict[str, Any] = {"axis": np.asarray(values, dtype=float), "windows": models, "noise": noise,
-             "columns": _columns(laid, models, values)} | options  # fmt: skip
+    given: dict[str, Any] = options | {
+        "axis": np.asarray(values, dtype=float),
+        "windows": models,
+        "noise": noise,
+        "columns": _columns(laid, models, values),
+    }
     _refuse_now(laid, given, len(beside), len(maps.arrays))
     _plan(array, given, len(beside), allowed_mem)
 
@@ -163,7 +167,7 @@ def fit_peaks(
 def _spectra(ds: xr.Dataset, variable: str) -> xr.DataArray:
     """Return the data: pixels, rays, or any list of spectra."""
     wanted = variable_named(variable, verb="fit_peaks")
-    dims = set(ds[variable].dims) if variable in ds else set(wanted.dims)
+    dims = set(ds[variable].dims if variable in getattr(ds, "data_vars", ()) else wanted.dims)
     listed = CHANNEL in dims and not set(wanted.dims) <= dims
     array = require(
         ds, anywhere(wanted) if listed else wanted, verb="fit_peaks", whole=[CHANNEL]

@@ -118,8 +118,8 @@ def test_what_is_missing_is_said(fitted):
     ):
         with pytest.raises(SchemaError, match=message):
             nd.evaluate_peaks(wrong, parts)
-    with pytest.raises(OptionError, match=r"parts='modell' is not known. Did you mean 'model'"):
-        nd.evaluate_peaks(fitted, "modell")
+    with pytest.raises(OptionError, match=r"parts='models' is not known. Did you mean 'model'"):
+        nd.evaluate_peaks(fitted, "models")
     assert "fitted_component" in nd.evaluate_peaks(fitted.sel(peak=["a"]), "components")
 
 
