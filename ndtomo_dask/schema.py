@@ -329,9 +329,7 @@ def label(
     for variable, array in arrays.items():
         attrs = {"units": variable.units, "long_name": variable.long_name} | array.attrs
         attrs |= {} if variable.additive else {"additive": 0}
-        made = array.copy(deep=False)  # drop_attrs would copy the data, which may be a volume
-        made.attrs = attrs
-        labelled[variable.name] = made
+        labelled[variable.name] = array.assign_attrs(attrs)
     return record(ds.assign(labelled), step, **options)
 
 
