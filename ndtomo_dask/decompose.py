@@ -7,9 +7,16 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
+from ndtomo_dask.component_methods import (
+    independent,
+    is_randomized,
+    known_spectra,
+    labelled,
+    nonnegative,
+    principal_components,
+)
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.held import held
-from ndtomo_dask.kernels import factors, independent, nmf
+from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.preparation import Preparation
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import (
@@ -28,21 +35,21 @@ from ndtomo_dask.schema import (
 from ndtomo_dask.spectral_moments import (
     Data,
     Scaling,
-    Spectra,
-    SpectralMoments,
     as_rows,
     channel_coordinates,
     check_counts,
     check_memory,
-    compressed,
     moments_dataset,
     moments_for,
     moments_of,
+    sketched,
     spectra_of,
 )
 
 Method = Literal["pca", "nmf", "ica"]
 METHODS = ("pca", "nmf", "ica")
+Solver = Literal["auto", "exact", "randomized"]
+SOLVERS = ("auto", "exact", "randomized")
 
 
 def find_spectral_moments(
@@ -94,6 +101,7 @@ def find_components(
     *,
     method: Method = "nmf",
     components: int = 5,
+    solver: Solver = "auto",
     variable: str = "volume",
     start: nmf.Start = "pure",
     iterations: int = 300,
@@ -123,6 +131,10 @@ def find_components(
         be (FastICA, Hyvärinen, IEEE Trans. Neural Netw. 10, 626 (1999)).
     components
         How many.
+    solver
+        ``"exact"`` sums all products of channels in one reading; ``"randomized"`` finds the leading
+        directions in three, and needs no channels × channels; ``"auto"`` is that above 8000
+        channels where no moments are given.
     variable
         ``"volume"``, ``"sinogram"``, or another variable with a channel axis.
     start
@@ -152,22 +164,35 @@ def find_components(
         `map_components` how channels are trusted.
     """
     check_choice("method", method, METHODS)
+    check_choice("solver", solver, SOLVERS)
     check_counts([("components", components)])
     _check_penalties(method, sparsity=sparsity, smoothness=smoothness)
     spectra = spectra_of(ds, variable, verb="find_components")
 
     with one_blas_thread():
-        sums = moments_for(
-            spectra, moments, passes=int(method != "pca"), rank=components, allowed_mem=allowed_mem
-        )
-        if method == "pca":
-            found = _principal(sums, components)
-        elif method == "ica":
-            found = _independent(spectra, sums, components, iterations)
+        if is_randomized(solver, moments, spectra):
+            rank = components if method != "nmf" else nmf.basis_rank(spectra.channels, components)
+            check_memory(spectra, rank, 3, allowed_mem, products=False)
+            sums, leading = sketched(spectra, rank, centered=method != "nmf")
+            factors.check_components(components, sums.sums)
         else:
-            fixed = _known(known, components, spectra, sums)
-            found = _nonnegative(
-                spectra, sums, components, start=start, iterations=iterations, known=fixed,
+            passes = int(method != "pca")
+            sums, leading = (
+                moments_for(
+                    spectra, moments, passes=passes, rank=components, allowed_mem=allowed_mem
+                ),
+                None,
+            )
+        if method == "pca":
+            found = labelled(sums, principal_components(sums, components, leading))
+        elif method == "ica":
+            found = independent(
+                spectra, sums, principal_components(sums, components, leading), iterations
+            )
+        else:
+            fixed = known_spectra(known, components, spectra, sums)
+            found = nonnegative(
+                spectra, sums, components, leading, start=start, iterations=iterations, known=fixed,
                 sparsity=sparsity, smoothness=smoothness,
             )  # fmt: skip
 
@@ -187,89 +212,6 @@ def _check_penalties(method: str, **penalties: float) -> None:
             raise OptionError(f"{name}={value!r} must be 0 or more.")
         if value > 0 and method != "nmf":
             raise OptionError(f"{name}={value!r} suits method='nmf' only, not {method!r}.")
-
-
-def _known(
-    known: xr.Dataset | None, components: int, spectra: Spectra, moments: SpectralMoments
-) -> np.ndarray | None:
-    """Return the known spectra in the used channels, scaled as the data are."""
-    if known is None:
-        return None
-    rows = require(known, COMPONENT_SPECTRUM, verb=spectra.verb).values.astype(np.float64)
-    if rows.shape[1] != spectra.channels:
-        raise SchemaError(
-            f"find_components was given known spectra of {rows.shape[1]} channels, but the data "
-            f"have {spectra.channels}. Select the same channels of both."
-        )
-    rows = rows[:, moments.prepare.used]
-    if not np.isfinite(rows).all():
-        raise SchemaError("find_components needs known spectra that are finite in all channels.")
-    if len(rows) > components:
-        raise OptionError(
-            f"components={components} must be at least {len(rows)}, the number of known spectra."
-        )
-    return rows if moments.prepare.scale is None else rows / moments.prepare.scale
-
-
-def _principal(moments: SpectralMoments, components: int) -> xr.Dataset:
-    return _labelled(moments, factors.pca_finalize(moments.sums, moments.shift, components))
-
-
-def _labelled(moments: SpectralMoments, found: factors.PrincipalComponents) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            "component_spectrum": (("component", CHANNEL), moments.everywhere(found.spectra)),
-            COMPONENT_MEAN.name: (CHANNEL, moments.everywhere(found.mean)),
-            "explained_variance": ("component", found.variance),
-            "explained_variance_ratio": ("component", found.explained_ratio),
-        },
-        attrs={"average": moments.prepare.average},
-    )
-
-
-def _independent(
-    spectra: Spectra, moments: SpectralMoments, components: int, iterations: int
-) -> xr.Dataset:
-    principal = factors.pca_finalize(moments.sums, moments.shift, components)
-    basis = independent.whitening(principal)
-    with held(compressed(spectra, moments, basis, principal.mean), "whiten the spectra") as scores:
-        found = independent.independent_components(scores, principal, iterations=iterations)
-    ratio = found.variance / principal.total
-    turned = principal._replace(
-        spectra=found.spectra, variance=found.variance, explained_ratio=ratio
-    )
-    return _labelled(moments, turned).assign_attrs(iterations=found.iterations)
-
-
-def _nonnegative(
-    spectra: Spectra, moments: SpectralMoments, components: int, **options: Any
-) -> xr.Dataset:
-    sparsity = options["sparsity"]
-    if sparsity > 0 and moments.prepare.scale is not None:
-        raise OptionError(
-            f"sparsity={sparsity!r} needs moments without scaling, but these are scaled for "
-            f"counting noise. Find others: find_spectral_moments(ds)."
-        )
-    basis = nmf.nmf_basis(moments.sums, moments.shift, components)
-    with held(compressed(spectra, moments, basis.vectors), "compress the spectra") as scores:
-        found = nmf.nmf_from_sums(scores, basis, components, **options)
-    unit, weight = found.spectra, found.weight
-    if moments.prepare.scale is not None:
-        unit = unit * moments.prepare.scale
-        area = unit.sum(axis=1)
-        unit, weight = unit / np.where(area > 0, area, 1.0)[:, None], weight * area
-    energy = max(basis.energy, np.finfo(np.float64).tiny)
-    return xr.Dataset(
-        {
-            "component_spectrum": (("component", CHANNEL), moments.everywhere(unit)),
-            "component_weight": ("component", weight),
-            "objective": found.objective,
-            "explained_energy": 1 - found.misfit / energy,
-        },
-        attrs={
-            "iterations": found.iterations, "threshold": nmf.penalty_threshold(basis, sparsity),
-        },
-    )  # fmt: skip
 
 
 def map_components(

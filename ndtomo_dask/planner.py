@@ -10,11 +10,13 @@ import xarray as xr
 
 from ndtomo_dask import plan, plan_mixing
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of, unlimited_memory
+from ndtomo_dask.component_methods import LARGEST_GRAM
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import PlanError, RecipeError, nearest
 from ndtomo_dask.fit import columns_planned
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.kernels.moments import MOMENTS
+from ndtomo_dask.kernels.sketch import READINGS
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import FOUND, Recipe, Step
 from ndtomo_dask.scan_geometry import geometry_of
@@ -230,12 +232,15 @@ def _find_spectral_moments(state: _State, step: Step) -> list[Plan]:
 
 
 def _find_components(state: _State, step: Step) -> list[Plan]:
+    many = not state.has_moments and state.sizes["channel"] > LARGEST_GRAM
+    solver = step.options.get("solver", "auto")
+    reads = READINGS if solver == "randomized" or (solver == "auto" and many) else 1
     return [
         plan.find_components(
             state.sizes,
             state.itemsize,
             components=step.options.get("components", 5),
-            passes=(step.options.get("method") != "pca") + (not state.has_moments),
+            passes=(step.options.get("method") != "pca") + reads * (not state.has_moments),
             allowed_mem=state.allowed_mem,
             block=state.block,
         )

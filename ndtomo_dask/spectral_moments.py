@@ -17,7 +17,7 @@ from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, reduce_kernel, sizes_of
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.kernels import factors
+from ndtomo_dask.kernels import factors, sketch
 from ndtomo_dask.kernels.preparation import (
     Preparation,
     Sums,
@@ -131,9 +131,18 @@ def _count(mask: xr.DataArray | None, array: xr.DataArray) -> int:
     return int(mask.sum()) * int(np.prod(repeats, dtype=int))
 
 
-def check_memory(spectra: Spectra, components: int, passes: int, allowed_mem: Any) -> None:
-    """Refuse blocks that would not fit the memory of a task."""
+def check_memory(
+    spectra: Spectra, components: int, passes: int, allowed_mem: Any, *, products: bool = True
+) -> None:
+    """Refuse blocks that would not fit the memory of a task, with all products of channels."""
     for array in spectra.arrays:
+        if not products:
+            plan.per_pixel(
+                spectra.verb, sizes_of(array), array.dtype.itemsize, channels=spectra.channels,
+                values=components, slab=plan.GRAM_ROWS, block=block_of(array),
+                allowed_mem=allowed_memory(allowed_mem),
+            )  # fmt: skip
+            continue
         plan.find_components(
             sizes_of(array), array.dtype.itemsize, components=components, passes=passes,
             block=block_of(array), allowed_mem=allowed_memory(allowed_mem), step=spectra.verb,
@@ -146,6 +155,37 @@ def moments_of(spectra: Spectra, *, scaling: Scaling = "none") -> SpectralMoment
     The shift is the mean of the block in the middle. Channels without a finite value there are
     left out, unless there is none in any.
     """
+    shift, prepare = _preparation_of(spectra, scaling)
+    sums = _reduce(
+        spectra, moments_block, factors.moments_combine, "moments of the spectra",
+        shift=shift, prepare=prepare,
+    )  # fmt: skip
+    return SpectralMoments(sums, shift, prepare, spectra.masked)
+
+
+def sketched(
+    spectra: Spectra, rank: int, *, centered: bool
+) -> tuple[SpectralMoments, sketch.Leading]:
+    """Find leading eigenvectors of Σ x xᵀ, about the mean or zero, without that matrix.
+
+    The moments that are returned have no products. The data are read three times.
+    """
+    shift, prepare = _preparation_of(spectra, "none")
+    directions = sketch.random_directions(int(prepare.used.sum()), rank)
+    for reading in range(sketch.READINGS):
+        sums = _reduce(
+            spectra, sketch_block, sketch.sketch_combine, "sketch the spectra",
+            directions=directions, shift=shift, prepare=prepare,
+        )  # fmt: skip
+        product, trace = sketch.without_shift(sums, shift, directions, centered=centered)
+        if reading < sketch.READINGS - 1:
+            directions = sketch.orthonormal(product)
+    moments = SpectralMoments(sketch.as_moments(sums), shift, prepare, spectra.masked)
+    return moments, sketch.leading(product, directions, trace, rank)
+
+
+def _preparation_of(spectra: Spectra, scaling: Scaling) -> tuple[np.ndarray, Preparation]:
+    """Return the shift of the sums, and what is done to spectra first."""
     check_choice("scaling", scaling, SCALINGS)
     (middle,) = compute_arrays([_middle_block(spectra.arrays[0])], "look at the first spectra")
     rows = as_rows(middle.values)
@@ -160,12 +200,7 @@ def moments_of(spectra: Spectra, *, scaling: Scaling = "none") -> SpectralMoment
         sums = _reduce(spectra, sums_block, sums_combine, "sum the spectra", used=prepare.used)
         prepare = counting_noise(sums, prepare.used)
     # Where the shift is a number of the data's type, it is subtracted without a detour.
-    shift = mean_spectrum(prepare(some)).astype(rows.dtype).astype(np.float64)
-    sums = _reduce(
-        spectra, moments_block, factors.moments_combine, "moments of the spectra",
-        shift=shift, prepare=prepare,
-    )  # fmt: skip
-    return SpectralMoments(sums, shift, prepare, spectra.masked)
+    return mean_spectrum(prepare(some)).astype(rows.dtype).astype(np.float64), prepare
 
 
 def _reduce(spectra: Spectra, partial: Any, combine: Any, description: str, **options: Any) -> Any:
@@ -293,6 +328,13 @@ def moments_block(
 ) -> factors.Moments:
     """Moments of the spectra of one block, (…, channel)."""
     return factors.moments_partial(as_rows(block), shift, prepare=prepare)
+
+
+def sketch_block(
+    block: np.ndarray, *, directions: np.ndarray, shift: np.ndarray, prepare: Preparation
+) -> sketch.Sketch:
+    """Sum the spectra of one block, (…, channel), and their products with directions."""
+    return sketch.sketch_partial(as_rows(block), directions, shift, prepare)
 
 
 def sums_block(block: np.ndarray, *, used: np.ndarray) -> Sums:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ndtomo_dask import find_components, find_spectral_moments, map_components
+from ndtomo_dask import component_methods, find_components, find_spectral_moments, map_components
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.schema import record
 from tests.laws import assert_chunk_invariant, assert_lazy, relative_error
@@ -13,6 +13,9 @@ from tests.tolerances import ROUNDING
 
 FOUND = 0.95
 """Correlation with the truth: amounts of 288 pixels are independent to some 0.1 only."""
+
+RANDOMIZED = 1e-3
+"""Relative: noise and components differ by a factor of a few hundred in variance."""
 
 F64 = ROUNDING[np.dtype("float64")]
 
@@ -133,3 +136,31 @@ def test_penalties_that_do_not_suit_are_refused_in_words(volume):
     scaled = find_spectral_moments(volume, scaling="poisson")
     with pytest.raises(OptionError, match=r"sparsity=0.1 needs moments without scaling"):
         find_components(volume, scaled, sparsity=0.1)
+
+
+@pytest.mark.parametrize("method", ["pca", "nmf", "ica"])
+def test_the_randomized_solver_finds_what_the_exact_one_does(volume, method):
+    exact = find_components(volume, method=method, components=3, solver="exact")
+    found = find_components(volume.chunk(y=4), method=method, components=3, solver="randomized")
+    assert set(found) == set(exact)
+    assert relative_error(found.component_spectrum, exact.component_spectrum) < RANDOMIZED
+    if method != "nmf":
+        np.testing.assert_allclose(found.component_mean, exact.component_mean, rtol=1e-9)
+        np.testing.assert_allclose(
+            found.explained_variance_ratio, exact.explained_variance_ratio, rtol=RANDOMIZED
+        )
+
+
+def test_the_randomized_solver_reads_three_times_and_is_chosen_for_many_channels(
+    volume, monkeypatch
+):
+    ds, source = counted(volume, {"y": 2})
+    find_components(ds, method="pca", components=3, solver="randomized")
+    assert 3 <= source.reads < 3.5
+    monkeypatch.setattr(component_methods, "LARGEST_GRAM", 39)
+    expected = find_components(volume, method="pca", components=3, solver="randomized")
+    xr.testing.assert_equal(find_components(volume, method="pca", components=3), expected)
+    with pytest.raises(OptionError, match="reads the data in place of moments"):
+        find_components(volume, find_spectral_moments(volume), solver="randomized")
+    with pytest.raises(OptionError, match="components=41 must lie between 1 and the 40 channels"):
+        find_components(volume, components=41, solver="randomized")

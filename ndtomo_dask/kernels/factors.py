@@ -82,11 +82,7 @@ def moments_partial(
     dtype = np.dtype(spectra.dtype if gram_dtype is None else gram_dtype)
     count, total, gram = 0, np.zeros(channels), np.zeros((channels, channels))
     product = np.empty((channels, channels), dtype=dtype)
-    for rows in slabs(spectra):
-        rows = _prepared(rows, prepare)
-        slab, column = _summed(rows, shift, dtype)
-        if not np.isfinite(column).all():
-            slab, column = _summed(rows[_whole(rows)], shift, dtype)
+    for slab, column in finite_slabs(spectra, shift, dtype, prepare):
         count += slab.shape[0]
         total += column
         gram += np.matmul(slab.T, slab, out=product)
@@ -275,6 +271,18 @@ def slabs(rows: Float) -> Iterator[Float]:
     """Yield views of at most `SLAB_ROWS` rows, first to last."""
     for first in range(0, rows.shape[0], SLAB_ROWS):
         yield rows[first : first + SLAB_ROWS]
+
+
+def finite_slabs(
+    spectra: Float, shift: Float | None, dtype: DTypeLike, prepare: Prepare | None
+) -> Iterator[tuple[Float, Float64]]:
+    """Yield the finite spectra of each slab, prepared and less the shift, and their sum."""
+    for rows in slabs(spectra):
+        rows = _prepared(rows, prepare)
+        slab, column = _summed(rows, shift, dtype)
+        if not np.isfinite(column).all():
+            slab, column = _summed(rows[_whole(rows)], shift, dtype)
+        yield slab, column
 
 
 def _summed(rows: Float, shift: Float | None, dtype: DTypeLike) -> tuple[Float, Float64]:

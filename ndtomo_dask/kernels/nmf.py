@@ -120,9 +120,14 @@ def nmf_basis(moments: Moments, shift: Float | None, components: int) -> NmfBasi
         intensity = intensity + moments.count * shift
         mixed = np.outer(moments.sum, shift)
         gram = gram + mixed + mixed.T + moments.count * np.outer(shift, shift)
-    rank = min(moments.sum.size, max(2 * components, components + 8))
+    rank = basis_rank(moments.sum.size, components)
     energy, total = float(np.trace(gram)), float(np.abs(intensity).sum())
     return NmfBasis(leading_eigenvectors(gram, rank)[1], energy, total)
+
+
+def basis_rank(channels: int, components: int) -> int:
+    """Vectors of a basis in which so many components are found."""
+    return min(channels, max(2 * components, components + 8))
 
 
 def energy_partial(projection: Float) -> SignedEnergy:
