@@ -141,7 +141,7 @@ def _lines(above: Axes, below: Axes, fitted: xr.Dataset) -> None:
     parts = amounts[:, None] * fitted.reference_pattern.values
     for row, line in zip(parts, fitted.reference.values, strict=True):
         above.fill_between(energy, 1e-3, row, alpha=0.35, lw=0)
-        if row.max() > 4.5:
+        if row.max() > 4.5 and line != "La Lβ3":
             place = energy[row.argmax()]
             above.text(
                 place,
