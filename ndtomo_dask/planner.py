@@ -265,8 +265,10 @@ def _map_clusters(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
 
 
 def _fit_peaks(state: _State, step: Step) -> list[Plan]:
-    values = columns_planned(step.options)
-    return [_per_pixel("fit_peaks", state, min(state.sizes["channel"], 256), values)]
+    values, variance = columns_planned(step.options), step.options.get("variance")
+    weighted = step.options.get("likelihood") == "weighted" or variance not in (None, "counts")
+    channels = min(state.sizes["channel"], 256)
+    return [_per_pixel("fit_peaks", state, channels, values, arrays=1 + weighted)]
 
 
 def _peak_moments(state: _State, step: Step) -> list[Plan]:
@@ -275,10 +277,12 @@ def _peak_moments(state: _State, step: Step) -> list[Plan]:
 
 
 def _per_pixel(
-    name: str, state: _State, channels: int, values: int, *, slab: int | None = None
-) -> Plan:
+    name: str, state: _State, channels: int, values: int, *, slab: int | None = None,
+    arrays: int = 1,
+) -> Plan:  # fmt: skip
+    """Plan maps made pixel by pixel, of ``arrays`` of the size of the data."""
     return plan.per_pixel(
-        name, state.sizes, state.itemsize, channels=channels, values=values,
+        name, state.sizes, state.itemsize * arrays, channels=channels, values=values,
         allowed_mem=state.allowed_mem, block=state.block, slab=slab,
     )  # fmt: skip
 

@@ -9,13 +9,17 @@ import xarray as xr
 
 from ndtomo_dask import find_peaks, fit_peaks
 from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.fit import columns_planned
 from ndtomo_dask.kernels.least_squares import FitStatus, fit_model
 from ndtomo_dask.kernels.peak_model import PeakModel, Tie
 from ndtomo_dask.kernels.peaks import PARAMETERS, SHAPES
+from ndtomo_dask.kernels.window_fit import columns_for
+from ndtomo_dask.peak_windows import lay_windows
 from tests.fit_cases import INSIDE, PAIR, PLACES, WINDOW, Q, pair_truth, pair_volume, volume_of
 from tests.laws import assert_chunk_invariant
 from tests.tolerances import FIT, STATISTICAL
 
+AXIS = xr.DataArray(Q, dims="channel", name="q")
 LOOSE = 100 * FIT
 """For two overlapping peaks: what is left of the last step is larger."""
 
@@ -294,3 +298,15 @@ def test_wrong_tables_are_refused_in_words(volume):
         fit_peaks(volume, peaks=table.drop_vars("position"))
     with pytest.raises(SchemaError, match=r"needs a table with 'window_low'"):
         fit_peaks(volume, peaks=table.drop_vars("window_low"))
+
+
+def test_a_recipe_plans_the_columns_that_a_fit_makes():
+    usual = {"windows": {"pair": (2.948, 3.302), "c": (3.31, 3.4)}, "peaks": {"pair": PLACES}}
+    for extra in ({}, {"background": "chebyshev:3"}, {"shape": {"c": "split_pseudo_voigt"}}):
+        options = usual | extra
+        laid = lay_windows(
+            options["windows"], options["peaks"], AXIS, options.get("shape", "voigt")
+        )
+        shapes = [shape for window in laid for shape in window.shapes.values()]
+        terms = 4 if "background" in extra else 2
+        assert columns_planned(options) == columns_for(shapes, 2, terms).count

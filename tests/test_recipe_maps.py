@@ -47,6 +47,24 @@ def test_a_recipe_makes_the_same_maps_as_the_verbs(scan, tmp_path):
     assert np.isfinite(made.lattice_parameter).any()
 
 
+def test_a_recipe_fits_peaks_together_as_the_verb_does(scan, tmp_path):
+    options = {"axis": "q", "windows": {"pair": [2.9, 3.3]}, "background": "none",
+               "peaks": {"pair": {"Cu 111": 3.01, "Al 200": 3.1}}, "ties": {"fwhm": "equal"},
+               "bounds": {"fwhm": [0.03, 0.12], "Cu 111": {"position": [2.95, 3.05]}}}  # fmt: skip
+    content = {"input": str(scan), "output": str(tmp_path / "result.zarr"),
+               "steps": ["reconstruct", {"fit_peaks": options}],
+               "save": ["peak_area", "peak_fwhm", "peak_background"]}  # fmt: skip
+    made = run_recipe(make_recipe(content))
+    ds = nd.fit_peaks(nd.reconstruct(nd.open_scan(scan).load()), **options)
+    for name in content["save"]:
+        np.testing.assert_array_equal(made[name], ds[name])
+    assert np.isfinite(made.peak_area).any()
+    wrong = options | {"ties": {"fwhm": ["Cu 111", "Al 2000"]}}
+    steps = ["reconstruct", {"fit_peaks": wrong}]
+    with pytest.raises(OptionError, match=r"names peak 'Al 2000'. Did you mean 'Al 200'"):
+        plan_recipe(make_recipe(content | {"steps": steps}))
+
+
 def test_wrong_maps_are_refused_before_anything_runs(scan, tmp_path):
     with pytest.raises(RecipeError, match="lattice_parameter needs option 'hkl'"):
         recipe_of(scan, tmp_path / "x.zarr", ["lattice_parameter"])
