@@ -103,6 +103,7 @@ lie a fraction of a pixel off, nor that few grains reflect into a sector.
 A phantom of 200 × 200 pixels without noise, five patterns, the Zn peak in 22 channels from 2.70°
 to 2.95°, in which also the tail of an Al peak is seen. Processor time of one core; the loop was
 timed on some of the pixels, in turn with ours. Errors are medians against the truth.
+The ratio per fit was 400 to 520 in four runs on a machine that others used too.
 
 {experiment}
 
