@@ -41,6 +41,7 @@ def find_clusters(
     moments: xr.Dataset | None = None,
     *,
     clusters: int = 5,
+    groups: int | None = None,
     components: int = 16,
     restarts: int = 4,
     iterations: int = 300,
@@ -64,6 +65,9 @@ def find_clusters(
         What `find_spectral_moments` returned for the same data, without scaling.
     clusters
         How many.
+    groups
+        Merge the clusters into so many groups, the pair first whose mean spectra are nearest (Ward,
+        J. Am. Stat. Assoc. 58, 236 (1963), each cluster counting once); not unless given.
     components
         Principal components in which distances are taken; of fewer channels, all.
     restarts
@@ -80,9 +84,13 @@ def find_clusters(
     Returns
     -------
         ``cluster_spectrum (cluster, channel)``, largest cluster first; NaN in channels that are
-        left out; ``cluster_size (cluster)``, and ``inertia``, the sum of squared distances.
+        left out; ``cluster_size (cluster)``, and ``inertia``, the sum of squared distances. With
+        ``groups`` also ``cluster_group (cluster)``, the group of each cluster, that of the largest
+        first, and ``merge_distance (merge)``, at which two were merged, to the last.
     """
     check_counts([("clusters", clusters), ("components", components), ("restarts", restarts)])
+    if groups is not None and not 1 <= groups <= clusters:
+        raise OptionError(f"groups={groups} must lie between 1 and the {clusters} clusters.")
     spectra = spectra_of(ds, variable, verb="find_clusters")
 
     with one_blas_thread():
@@ -112,6 +120,10 @@ def find_clusters(
     ).assign_attrs(
         iterations=found.iterations, dropped_spectra=known.dropped, masked_spectra=known.masked
     )
+    if groups is not None:
+        group, distance = kernel.merged_centers(found.centers, groups)
+        made["cluster_group"] = "cluster", group
+        made["merge_distance"] = "merge", distance
     means = xr.DataArray(known.everywhere(centers), dims=("cluster", CHANNEL))
     return label(made, {CLUSTER_SPECTRUM: means}, step="find_clusters", clusters=clusters)
 

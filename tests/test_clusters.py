@@ -151,3 +151,22 @@ def test_a_recipe_finds_and_maps_clusters(volume, tmp_path):
     found = run_recipe(recipe).cluster_label
     expected = map_clusters(volume, find_clusters(volume, clusters=4)).cluster_label
     np.testing.assert_array_equal(found, expected)
+
+
+def test_clusters_are_merged_into_groups_that_are_labelled(volume):
+    found = find_clusters(volume.chunk(y=4), clusters=8, groups=4)
+    assert found.cluster_group.dims == ("cluster",)
+    assert sorted(set(found.cluster_group.values)) == [0, 1, 2, 3]
+    assert found.cluster_group[0] == 0
+    assert found.merge_distance.sizes == {"merge": 7}
+    assert (np.diff(found.merge_distance) >= 0).all()
+    peaks = found.cluster_spectrum.values.argmax(axis=1)
+    for group in range(4):
+        assert np.ptp(peaks[found.cluster_group.values == group]) < 5
+    plain = find_clusters(volume.chunk(y=4), clusters=8)
+    xr.testing.assert_equal(plain.cluster_spectrum, found.cluster_spectrum)
+    assert "cluster_group" not in plain
+    single = find_clusters(volume, clusters=1, groups=1)
+    np.testing.assert_array_equal(single.cluster_group, [0])
+    with pytest.raises(OptionError, match="groups=9 must lie between 1 and the 8 clusters"):
+        find_clusters(volume, clusters=8, groups=9)

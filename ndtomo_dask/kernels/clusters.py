@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
 
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.kernels.acceleration import Anderson
@@ -238,6 +239,22 @@ def _moved(sums: ClusterSums, centers: Float64) -> Float64:
         if empty.any() and sums.farthest[restart] > 0:
             moved[restart, empty.argmax()] = sums.row[restart]
     return moved
+
+
+def merged_centers(centers: Float64, groups: int) -> tuple[Int64, Float64]:
+    """Merge centers into groups by Ward's method; groups are numbered as their first centers come.
+
+    Returns the group of each, (cluster,), and the distances of all merges, (cluster - 1,).
+
+    >>> merged_centers(np.array([[0.0], [9.0], [0.5]]), 2)[0]
+    array([0, 1, 0])
+    """
+    if len(centers) == 1:
+        return np.zeros(1, dtype=np.int64), np.zeros(0)
+    tree = linkage(centers, "ward")
+    label = fcluster(tree, groups, "maxclust")
+    _, first, number = np.unique(label, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number], tree[:, 2]
 
 
 def nearest_centers(rows: Float, centers: Float64) -> NDArray[np.int16]:
