@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from ndtomo_dask.errors import OptionError
-from ndtomo_dask.kernels.acceleration import Anderson
 from ndtomo_dask.kernels.reductions import Reduce, reduce_strands
 
 Float = NDArray[np.floating]
@@ -195,7 +194,7 @@ def _nearest_sums(
 def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters:
     """Iterate from all starts until their centers stand still, and return the best.
 
-    Steps are extrapolated (`Anderson`). A restart that stands still is left out of later sweeps.
+    A restart that stands still is left out of the later sweeps.
 
     Raises
     ------
@@ -204,31 +203,21 @@ def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters
     """
     if iterations < 1:
         raise OptionError(f"iterations={iterations} must be 1 or more.")
-    tracks, done = [Anderson(centers) for centers in start], 0
-    moving = tracks
-    while moving and done < iterations:
+    centers, inertia = start.copy(), np.full(len(start), np.inf)
+    moving, done = np.arange(len(start)), 0
+    while moving.size and done < iterations:
         done += 1
-        trials = np.stack([track.trial for track in moving])
-        sums = reduce(lloyd_partial, lloyd_combine, centers=trials)
-        moving = _advanced(moving, sums, trials)
-    best = min(tracks, key=lambda track: track.value).image[None]
+        sums = reduce(lloyd_partial, lloyd_combine, centers=centers[moving])
+        better = _moved(sums, centers[moving])
+        inertia[moving] = sums.inertia
+        moved = np.square(better - centers[moving]).sum(axis=(1, 2))
+        stands = moved <= STILL * sums.inertia / np.maximum(sums.size.sum(axis=1), 1)
+        centers[moving] = better
+        moving = moving[~stands]
+    best = centers[[inertia.argmin()]]
     sums = reduce(lloyd_partial, lloyd_combine, centers=best)
     order = np.argsort(-sums.size[0], kind="stable")
     return Clusters(best[0][order], sums.size[0][order], float(sums.inertia[0]), done)
-
-
-def _advanced(tracks: list[Anderson], sums: ClusterSums, trials: Float64) -> list[Anderson]:
-    """Take all steps, and return the restarts that do not stand still."""
-    better = _moved(sums, trials)
-    moved = np.square(better - trials).sum(axis=(1, 2))
-    stands = moved <= STILL * sums.inertia / np.maximum(sums.size.sum(axis=1), 1)
-    empty = (sums.size == 0).any(axis=1)
-    kept = [
-        track.advance(step, float(value), forget=bool(alone))
-        for track, step, value, alone in zip(tracks, better, sums.inertia, empty, strict=True)
-    ]
-    done = stands & np.array(kept)
-    return [track for track, ready in zip(tracks, done, strict=True) if not ready]
 
 
 def _moved(sums: ClusterSums, centers: Float64) -> Float64:
