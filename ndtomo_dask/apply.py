@@ -21,7 +21,7 @@ from dask.layers import ArraySliceDep
 
 from ndtomo_dask import plan
 from ndtomo_dask.computing import GROUP, compute
-from ndtomo_dask.graphs import Batch, in_batches, merge_tree, mix_blocks, twin
+from ndtomo_dask.graphs import Batch, blocks_per_batch, in_batches, merge_tree, mix_blocks, twin
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import LEADING, SINOGRAM, require
 
@@ -328,7 +328,8 @@ def reduce_kernel(
         name=f"reduce-{uuid4().hex}",
     )
     places = list(np.ndindex(*boxed.numblocks))
-    groups = [places[first : first + GROUP] for first in range(0, len(places), GROUP)]
+    size = blocks_per_batch(boxed, GROUP)
+    groups = [places[first : first + size] for first in range(0, len(places), size)]
     merged = _Tree(combine)
     for (box,) in compute(_merges(boxed, groups, combine), len(groups), description):
         merged.add(box.item())

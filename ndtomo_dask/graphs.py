@@ -69,20 +69,33 @@ def in_batches(
 
 def _light(batch: Batch) -> Iterator[Batch]:
     """Cut a batch whose tasks carry much, such as estimates that are in memory."""
-    carried = sum(
+    weight = _carried(batch.layers)
+    if weight <= CARRIED or len(batch.keys) == 1:
+        yield batch
+        return
+    size = ceil(len(batch.keys) / ceil(weight / CARRIED))
+    for first in range(0, len(batch.keys), size):
+        some = batch.keys[first : first + size]
+        yield Batch(batch.layers.cull(some), some, batch.wanted)
+
+
+def blocks_per_batch(array: da.Array, most: int) -> int:
+    """Blocks to be computed together: ``most``, halved until their tasks carry little."""
+    share, count = _carried(array.dask) / array.npartitions, most
+    while count > 1 and count * share > CARRIED:
+        count //= 2
+    return count
+
+
+def _carried(layers: HighLevelGraph) -> int:
+    """Bytes of the arrays that are tasks themselves."""
+    return sum(
         task.nbytes
-        for layer in batch.layers.layers.values()
+        for layer in layers.layers.values()
         if isinstance(layer, MaterializedLayer)
         for task in layer.values()
         if isinstance(task, np.ndarray)
     )
-    if carried <= CARRIED or len(batch.keys) == 1:
-        yield batch
-        return
-    size = ceil(len(batch.keys) / ceil(carried / CARRIED))
-    for first in range(0, len(batch.keys), size):
-        some = batch.keys[first : first + size]
-        yield Batch(batch.layers.cull(some), some, batch.wanted)
 
 
 def block_keys(array: da.Array, places: Iterable[tuple[int, ...]]) -> list[Key]:

@@ -100,6 +100,17 @@ def test_a_reduction_in_groups_is_merged_as_one_tree(count, monkeypatch):
         assert reduce_kernel(array, written, paired, description="groups of 8") == whole
 
 
+def test_groups_of_a_reduction_whose_tasks_carry_much_are_smaller(rng, monkeypatch):
+    added = da.from_array(rng.random((40, 1)), chunks=(1, 1))
+    array = xr.DataArray(da.zeros((40, 6), chunks=(1, 6)) + added, dims=("angle", "channel"))
+    monkeypatch.setattr("ndtomo_dask.apply.GROUP", 16)
+    assert graphs.blocks_per_batch(array.data, 16) == 16
+    whole = reduce_kernel(array, np.sum, np.add, description="groups of 16")
+    monkeypatch.setattr(graphs, "CARRIED", 5 * 8)
+    assert graphs.blocks_per_batch(array.data, 16) == 4
+    assert reduce_kernel(array, np.sum, np.add, description="groups of 4") == whole
+
+
 def written(block):
     return f"{block[0]:g}"
 
