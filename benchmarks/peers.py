@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import component_peers, reconstruct_peers, truth
+from benchmarks import component_peers, fit_peers, reconstruct_peers, truth
 from benchmarks.contest import (
     CORES,
     OURS,
@@ -99,6 +99,8 @@ def _print_fit(repeat: int) -> None:
     title = "Pseudo-Voigt and line, 20 000 spectra of 64 channels, Poisson noise"
     print(table(title, results, piece="fit", error="relative RMS error of the area"))
     print(agreement, "\n")
+    fit_peers.print_all(repeat)
+    print()
 
 
 CONTESTS = {

@@ -17,13 +17,13 @@ def estimate_errors(
 ) -> tuple[bool, float]:
     """Write standard errors of all parameters that are not at a bound, and NaN for the others.
 
-    Returns whether the normal matrix is regular, and the cost over degrees of freedom. An
+    A bound that stopped one parameter does not make the others more certain: the matrix is that of
+    all that are varied, unless only that of the others is regular. Returns whether there is a
+    regular one, and the cost over degrees of freedom. An
     unweighted fit has s² (JᵀJ)⁻¹, or the sandwich where the variance of the noise is known; a
     weighted or Poisson fit the inverse of its normal matrix; a robust one Huber's correction.
     """
     free, current, low, high = work.free, work.current, work.low, work.high
-    for a in range(free.size - 1):
-        free[a] = low[a] < current[a] < high[a] and work.normal[a, a] > 1e-200
     robust = problem.kind in (HUBER, CAUCHY)
     sandwich = problem.kind == GAUSSIAN and (problem.counts or problem.given)
     factor = 1.0
@@ -31,8 +31,17 @@ def estimate_errors(
         sweep(problem, work, current, n, scale, problem.kind)
         combine(problem, work.columns, n)
         factor = _weigh_noise(problem, work, n, scale, robust)
+    freedom = n
+    for a in range(free.size - 1):
+        inside = low[a] < current[a] < high[a]
+        absent = problem.areas[a] and current[a] == 0.0
+        free[a] = low[a] < high[a] and work.normal[a, a] > 1e-200 and not absent
+        freedom -= 1 if free[a] and inside else 0
     size = factorize(work.normal, free, work.order, work.factor, 0.0)
-    freedom = n - max(size, 0)
+    if size < 0:
+        for a in range(free.size - 1):
+            free[a] = free[a] and low[a] < current[a] < high[a]
+        size = factorize(work.normal, free, work.order, work.factor, 0.0)
     if problem.kind == GAUSSIAN and not sandwich:
         factor = cost / freedom
     _write_inverse(size, work)
@@ -43,7 +52,7 @@ def estimate_errors(
     return size >= 0, cost / freedom
 
 
-@compiled()
+@compiled(inline=True)
 def _weigh_noise(problem: Problem, work: Work, n: int, scale: float, robust: bool) -> float:
     """Write the variance of each channel as its weight, or rebuild the matrix of a robust fit."""
     residual = work.columns[work.parameters.size, :n]
@@ -59,14 +68,14 @@ def _weigh_noise(problem: Problem, work: Work, n: int, scale: float, robust: boo
     return 1.0
 
 
-@compiled()
+@compiled(inline=True)
 def _build_noise(problem: Problem, work: Work, n: int) -> None:
     """Overwrite the normal matrix by JᵀVJ."""
     pull = work.columns[work.parameters.size, :n]
     build_weighted(problem.rows, work.columns, work.weight[:n], pull, work.scratch, work.normal, n)
 
 
-@compiled()
+@compiled(inline=True)
 def _write_inverse(size: int, work: Work) -> None:
     """Write the inverse of what was factorized, LLᵀ, as the covariance of the free set."""
     lower, inverse, covariance = work.factor, work.covariance, work.covariance
@@ -88,7 +97,7 @@ def _write_inverse(size: int, work: Work) -> None:
             covariance[j, i] = work.factor[i, j]
 
 
-@compiled()
+@compiled(inline=True)
 def _write_sandwich(size: int, work: Work) -> None:
     """Replace the covariance A⁻¹ by A⁻¹BA⁻¹, B being the normal matrix."""
     covariance, product, order, noise = work.covariance, work.factor, work.order, work.normal
@@ -112,7 +121,7 @@ def _write_sandwich(size: int, work: Work) -> None:
             covariance[i, j] = product[i, j]
 
 
-@compiled()
+@compiled(inline=True)
 def _write_errors(problem: Problem, work: Work, size: int, factor: float) -> None:
     """Write the roots of the diagonal of M C Mᵀ, M being the map from free to all parameters."""
     errors, order, covariance = work.errors, work.order, work.covariance
@@ -127,7 +136,8 @@ def _write_errors(problem: Problem, work: Work, size: int, factor: float) -> Non
         for e in range(tie[j], tie[j + 1]):
             i = tied[e]
             if problem.single[i]:
-                errors[i] = coefficient[e] ** 2 * covariance[a, a] if a >= 0 else np.nan
+                known = a >= 0 and work.low[j] < work.current[j] < work.high[j]
+                errors[i] = coefficient[e] ** 2 * covariance[a, a] if known else np.nan
             elif a >= 0:
                 errors[i] += coefficient[e] * _cross(problem, work, i, a)
     for i in range(errors.size):

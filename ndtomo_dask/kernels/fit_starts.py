@@ -16,10 +16,17 @@ from ndtomo_dask.kernels.levenberg_marquardt import (
 from ndtomo_dask.kernels.likelihoods import CAUCHY, GAUSSIAN, HUBER
 from ndtomo_dask.kernels.peak_problem import Problem
 from ndtomo_dask.kernels.peak_shapes import EXPONENTIAL, GAUSSIAN_WIDTH, THOMPSON_COX_HASTINGS
-from ndtomo_dask.kernels.starts import copy, estimate_noise, find_starts, remove_background, select
+from ndtomo_dask.kernels.starts import (
+    bound_noise,
+    copy,
+    estimate_noise,
+    find_starts,
+    remove_background,
+    select,
+)
 
 
-@compiled()
+@compiled(inline=True)
 def set_bounds(problem: Problem, work: Work, scale: float, pixel: int) -> bool:
     """Write the bounds in units of t, of all parameters and of the free ones."""
     least, most, low, high = work.least, work.most, work.low, work.high
@@ -42,18 +49,18 @@ def set_bounds(problem: Problem, work: Work, scale: float, pixel: int) -> bool:
     return possible
 
 
-@compiled()
+@compiled(inline=True)
 def choose_templates(problem: Problem, work: Work, pixel: int, noise: float) -> float:
     """Choose each peak's template among those that its bounds or its start allow; return the noise.
 
-    Peaks of the same shape and bounds are numbered by position.
+    Of one peak that stands out anyway it is only a bound. Peaks of the same shape and bounds are
+    numbered by position.
     """
     filled, templates, chosen = work.filled, problem.templates, work.chosen
     row = min(pixel, problem.start.shape[0] - 1)
     remove_background(filled, templates.basis)
-    if noise == 0.0:
+    if noise == 0.0 and chosen.size > 1:
         noise = estimate_noise(filled, work.scratch)
-    noise = max(noise, problem.rounding)
     lows, highs = work.lows, work.highs
     for k in range(chosen.size):
         i = problem.first[k] + 1
@@ -71,10 +78,14 @@ def choose_templates(problem: Problem, work: Work, pixel: int, noise: float) -> 
             alike = problem.alike[j] == problem.alike[k] and min(chosen[j], chosen[k]) >= 0
             if alike and templates.position[chosen[j]] > templates.position[chosen[k]]:
                 _swap(work, j, k)
-    return noise
+    if noise == 0.0:  # most peaks stand out from what the noise cannot exceed
+        noise = bound_noise(filled)
+        if work.scores[0] < problem.significance * noise:
+            noise = estimate_noise(filled, work.scratch)
+    return max(noise, problem.rounding)
 
 
-@compiled()
+@compiled(inline=True)
 def _swap(work: Work, j: int, k: int) -> None:
     chosen, heights, scores = work.chosen, work.heights, work.scores
     chosen[j], chosen[k] = chosen[k], chosen[j]
@@ -82,16 +93,16 @@ def _swap(work: Work, j: int, k: int) -> None:
     scores[j], scores[k] = scores[k], scores[j]
 
 
-@compiled()
-def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int, middle: bool) -> None:
+@compiled(inline=True)
+def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int, again: int) -> None:
     """Start at the templates, areas and background solved for linearly.
 
     A peak of no area has no other derivatives than that by area, so one undamped step does it.
-    Several peaks start with one width, because the widest template may cover two of them; those
-    whose bounds are their own may start in the ``middle``.
+    Several peaks start with one width, because the widest template may cover two of them; when
+    they start ``again``, with less.
     """
     current, goal, low, high = work.current, work.saved, work.low, work.high
-    _place_peaks(problem, work, scale, middle)
+    _place_peaks(problem, work, scale, again)
     _take_given(problem, work, scale, pixel)
     for j in range(current.size - 1):
         current[j] = min(max(current[j], low[j]), high[j])
@@ -108,7 +119,7 @@ def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int, mi
         current[j] = min(max(current[j], low[j]), high[j])
 
 
-@compiled()
+@compiled(inline=True)
 def _solve_areas(problem: Problem, work: Work, n: int, scale: float) -> bool:
     """Solve for areas and background, all else being held; return whether they are determined.
 
@@ -141,8 +152,8 @@ def _solve_areas(problem: Problem, work: Work, n: int, scale: float) -> bool:
     return found
 
 
-@compiled()
-def _place_peaks(problem: Problem, work: Work, scale: float, middle: bool) -> None:
+@compiled(inline=True)
+def _place_peaks(problem: Problem, work: Work, scale: float, again: int) -> None:
     """Write the free parameters that templates tell, the weakest peak first.
 
     So of several peaks that share a parameter the strongest decides.
@@ -151,13 +162,13 @@ def _place_peaks(problem: Problem, work: Work, scale: float, middle: bool) -> No
     done = work.tested
     done[:] = False
     for _ in range(done.size):
-        weakest, least = -1, 0.0
+        weakest, least = int(done.size), 0.0
         for k in range(done.size):
             score = work.scores[k] if problem.sought[k] else -1.0
-            if not done[k] and (weakest < 0 or score < least):
+            if not done[k] and (weakest == done.size or score < least):
                 weakest, least = k, score
         done[weakest] = True
-        _place_peak(problem, work, scale, weakest, middle)
+        _place_peak(problem, work, scale, weakest, again)
 
 
 @compiled()
@@ -173,7 +184,8 @@ def remove_spots(work: Work, n: int) -> float:
         for k in range(5):
             five[k] = filled[min(max(i + k - 2, 0), last)]
         scratch[i] = select(five, 5, 2)
-    copy(scratch, filled)
+    for i in range(filled.size):
+        filled[i] = scratch[i]
     for j in range(n):
         work.weight[j] = filled[work.channel[j]]
     return noise
@@ -185,16 +197,17 @@ def _exchange(a: Float64, b: Float64, n: int) -> None:
         a[i], b[i] = b[i], a[i]
 
 
-@compiled()
-def _place_peak(problem: Problem, work: Work, scale: float, k: int, middle: bool) -> None:
+@compiled(inline=True)
+def _place_peak(problem: Problem, work: Work, scale: float, k: int, again: int) -> None:
     templates, best, first = problem.templates, work.chosen[k], problem.first[k]
     least, most = work.least[first + 1], work.most[first + 1]
     position, fwhm, height = 0.5 * (least + most), 0.1, 0.0
     if best >= 0:
         position, fwhm, height = templates.position[best], templates.fwhm[best], work.heights[k]
     fwhm = work.width[0] if work.width[0] > 0.0 else fwhm
-    if middle and problem.alone[k]:
-        position = 0.5 * (least + most)
+    if again > 0:
+        position = 0.5 * (least + most) if problem.alone[k] else position
+        fwhm = min(fwhm, (0.25 + 0.2 * again) * _distance(problem, work, k, position))
     values = work.parameters
     for i in range(first, problem.first[k + 1]):
         values[i] = problem.guess[i]
@@ -211,6 +224,22 @@ def _place_peak(problem: Problem, work: Work, scale: float, k: int, middle: bool
         problem.source, problem.tie, problem.tied, problem.coefficient, problem.offset,
         problem.of_data, work.current, values, first, problem.first[k + 1], scale,
     )  # fmt: skip
+
+
+@compiled(inline=True)
+def _distance(problem: Problem, work: Work, k: int, position: float) -> float:
+    """Return how far the start of the nearest other peak lies; infinite where there is none."""
+    nearest = np.inf
+    for j in range(problem.codes.size):
+        i, best = problem.first[j] + 1, work.chosen[j]
+        if j == k or not problem.sought[j]:
+            continue
+        other = 0.5 * (work.least[i] + work.most[i])
+        if best >= 0 and not problem.alone[j]:
+            other = problem.templates.position[best]
+        if other != position:
+            nearest = min(nearest, abs(other - position))
+    return nearest
 
 
 @compiled()
@@ -232,7 +261,7 @@ def set_free(
                 current[free] = (values[i] - shift) / coefficient[e]
 
 
-@compiled()
+@compiled(inline=True)
 def _take_given(problem: Problem, work: Work, scale: float, pixel: int) -> None:
     """Write the starts that were given over those that were found."""
     row, values = min(pixel, problem.start.shape[0] - 1), work.parameters

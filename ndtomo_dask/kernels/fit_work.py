@@ -21,6 +21,7 @@ class Work(NamedTuple):
     filled: Float64
     """The same on all channels, gaps bridged by straight lines."""
     scratch: Float64
+    """Room for two rows."""
     base: Float64
     """Inverse variance of each channel."""
     weight: Float64
@@ -71,7 +72,8 @@ def allocate_work(problem: Problem) -> Work:
     """Allocate the arrays for the spectra of a window."""
     channels, parameters, peaks = problem.t.size, problem.unit.size, problem.codes.size
     m = problem.rows.size
-    t, y, filled, scratch, base, weight = _floats(6, channels)
+    t, y, filled, base, weight = _floats(5, channels)
+    scratch = np.zeros(2 * channels)
     step, solution, current, trial, saved, best, open_low, open_high, low, high = _floats(10, m)
     values, least, most, errors = _floats(4, parameters)
     heights, scores, width, lows, highs = _floats(5, peaks)

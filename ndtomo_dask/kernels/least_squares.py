@@ -153,8 +153,8 @@ def fit_model(
     problem, layout = build_problem(
         x, model, bounds=bounds or {}, start=start or {}, pixels=len(data),
         kind=LIKELIHOODS[likelihood], counts=isinstance(variance, str), given=noise.size > 0,
-        rounding=max(2 * float(np.finfo(data.dtype).eps), 1e-13), significance=significance,
-        iterations=iterations, tolerance=tolerance,
+        rounding=max(2 * float(np.finfo(data.dtype).eps), 1e-13), significance=float(significance),
+        iterations=int(iterations), tolerance=float(tolerance),  # another type is compiled again
     )  # fmt: skip
     out = _empty_results(len(data), len(layout.names), len(model.peaks), data.dtype)
 

@@ -100,7 +100,7 @@ def expand(
     return possible
 
 
-@compiled()
+@compiled(inline=True)
 def sweep(problem: Problem, work: Work, free: Float64, n: int, scale: float, kind: int) -> float:
     """Evaluate the model at the free parameters; return its cost, infinite where it cannot be."""
     parameters, columns = work.parameters, work.columns
@@ -117,7 +117,7 @@ def sweep(problem: Problem, work: Work, free: Float64, n: int, scale: float, kin
     return weigh(kind, y, residual, work.base[:n], scale, work.weight[:n], pull)
 
 
-@compiled("contract")
+@compiled("contract", inline=True)
 def combine(problem: Problem, columns: Float64, n: int) -> None:
     """Add up the derivatives of tied parameters, into rows of their own."""
     tie, tied, coefficient, rows = problem.tie, problem.tied, problem.coefficient, problem.rows
@@ -136,12 +136,35 @@ def combine(problem: Problem, columns: Float64, n: int) -> None:
 @compiled()
 def build_normal(rows: Integers, columns: Float64, normal: Float64, n: int) -> None:
     """Multiply all rows with each other: JᵀJ, and the gradient in the last row."""
-    for a in range(rows.size):
-        column = columns[rows[a], :n]
-        for b in range(a + 1):
-            product = dot(column, columns[rows[b], :n])
-            normal[a, b] = product
-            normal[b, a] = product
+    last = rows.size - 1
+    for a in range(0, rows.size, 2):
+        c = min(a + 1, last)
+        left, right = columns[rows[a], :n], columns[rows[c], :n]
+        for b in range(0, c + 1, 2):
+            multiply_pairs(left, right, rows, columns, normal, a, c, b, n)
+
+
+@compiled("contract", "reassoc")
+def multiply_pairs(
+    left: Float64, right: Float64, rows: Integers, columns: Float64, normal: Float64, a: int,
+    c: int, b: int, n: int,
+) -> None:  # fmt: skip
+    """Write the products of two rows, a and c, with two others, b and the next, either way round.
+
+    Four sums at once read each row half as often. A pair that is not full repeats its last row.
+    """
+    d = min(b + 1, rows.size - 1)
+    above, below = columns[rows[b], :n], columns[rows[d], :n]
+    ab = ad = cb = cd = 0.0
+    for i in range(n):
+        ab += left[i] * above[i]
+        ad += left[i] * below[i]
+        cb += right[i] * above[i]
+        cd += right[i] * below[i]
+    normal[a, b], normal[b, a] = ab, ab
+    normal[a, d], normal[d, a] = ad, ad
+    normal[c, b], normal[b, c] = cb, cb
+    normal[c, d], normal[d, c] = cd, cd
 
 
 @compiled("contract")
@@ -151,20 +174,27 @@ def build_weighted(
 ) -> None:  # fmt: skip
     """Multiply them with weights: JᵀWJ, and Jᵀ·pull in the last row."""
     last = rows.size - 1
+    for a in range(0, last, 2):
+        c = min(a + 1, last - 1)
+        left, right = scratch[:n], scratch[n : 2 * n]
+        weigh_row(columns[rows[a], :n], weight, left)
+        weigh_row(columns[rows[c], :n], weight, right)
+        for b in range(0, c + 1, 2):
+            multiply_pairs(left, right, rows[:last], columns, normal, a, c, b, n)
     for a in range(last):
-        column, weighted = columns[rows[a], :n], scratch[:n]
-        for i in range(n):
-            weighted[i] = weight[i] * column[i]
-        for b in range(a + 1):
-            product = dot(weighted, columns[rows[b], :n])
-            normal[a, b] = product
-            normal[b, a] = product
-        product = dot(column, pull)
+        product = dot(columns[rows[a], :n], pull)
         normal[last, a] = product
         normal[a, last] = product
 
 
 @compiled()
+def weigh_row(row: Float64, weight: Float64, out: Float64) -> None:
+    """Multiply a row with the weights."""
+    for i in range(out.size):
+        out[i] = weight[i] * row[i]
+
+
+@compiled(inline=True)
 def build(problem: Problem, work: Work, n: int, kind: int) -> None:
     """Build the normal matrix of the point that was evaluated last."""
     columns, rows, parameters = work.columns, problem.rows, work.parameters.size
@@ -200,13 +230,25 @@ def factorize(
         if not total > SMALLEST_PIVOT * diagonal:
             return -1
         factor[j, j] = math.sqrt(total)
-        inverse = 1.0 / factor[j, j]
-        for i in range(j + 1, size):
-            total = factor[i, j]
-            for k in range(j):
-                total -= factor[i, k] * factor[j, k]
-            factor[i, j] = total * inverse
+        for i in range(j + 1, size, 4):
+            _eliminate(factor, i, j, size - 1)
     return size
+
+
+@compiled(inline=True)
+def _eliminate(factor: Float64, i: int, j: int, last: int) -> None:
+    """Work out column j of four rows at once: one sum would wait for itself at every step."""
+    second, third, fourth = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+    w, x, y, z = factor[i, j], factor[second, j], factor[third, j], factor[fourth, j]
+    for k in range(j):
+        share = factor[j, k]
+        w -= factor[i, k] * share
+        x -= factor[second, k] * share
+        y -= factor[third, k] * share
+        z -= factor[fourth, k] * share
+    inverse = 1.0 / factor[j, j]
+    factor[i, j], factor[second, j] = w * inverse, x * inverse
+    factor[third, j], factor[fourth, j] = y * inverse, z * inverse
 
 
 @compiled()
@@ -254,7 +296,7 @@ def find_step(
         outward |= gradient > 0.0 and current[a] >= high[a]
         free[a] = normal[a, a] > 1e-200 and not outward
         step[a] = 0.0
-    leaving = True
+    leaving, clipped = True, False
     while leaving:
         if not solve_free(normal, free, order, factor, solution, step, damping):
             return False, 0.0
@@ -264,9 +306,12 @@ def find_step(
             if free[a] and not low[a] <= goal <= high[a]:
                 step[a] = (low[a] if goal < low[a] else high[a]) - current[a]
                 free[a] = False
-                leaving = True
+                leaving = clipped = True
     drop = 0.0
     for a in range(count):
+        if not clipped:  # the step solves its equations: sᵀAs = gᵀs - damping Σ A_aa s_a²
+            drop += step[a] * (normal[count, a] + damping * normal[a, a] * step[a])
+            continue
         pull = 2.0 * normal[count, a]
         for b in range(count):
             pull -= normal[a, b] * step[b]

@@ -27,6 +27,10 @@ from ndtomo_dask.kernels.peak_shapes import EXPONENTIAL
 from ndtomo_dask.kernels.peaks import Values
 from ndtomo_dask.kernels.starts import copy, largest
 
+STARTS = 3
+"""Most starts of a fit of several peaks."""
+WIDE = 2.0
+"""Ratio of two widths beyond which the wider peak may have covered a third."""
 BAD_INPUT, INSIGNIFICANT = int(FitStatus.BAD_INPUT), int(FitStatus.INSIGNIFICANT)
 
 
@@ -71,7 +75,7 @@ def fit_spectra(
             _write_results(problem, work, out, pixel, scale)
 
 
-@compiled()
+@compiled(inline=True)
 def load_spectrum(
     row: Values, variance: Float64, place: int, problem: Problem, work: Work
 ) -> tuple[int, float]:
@@ -82,6 +86,8 @@ def load_spectrum(
     where the likelihood is Poisson's.
     """
     t, abscissa, y, filled, channel = problem.t, work.t, work.y, work.filled, work.channel
+    if work.loaded[0] == t.size and not problem.given and is_finite(row):
+        return _load_whole(row, problem, work)
     n, scale, last, negative = 0, 0.0, -1, False
     for i in range(t.size):
         k = t.size - 1 - i if problem.descending else i
@@ -113,7 +119,37 @@ def load_spectrum(
     return n, scale
 
 
-@compiled()
+@compiled(inline=True)
+def _load_whole(row: Values, problem: Problem, work: Work) -> tuple[int, float]:
+    """Load a spectrum without gaps after another: only its values differ."""
+    channels, y, filled = problem.t.size, work.y, work.filled
+    scale, least = 0.0, 0.0
+    for i in range(channels):
+        value = float(row[i])
+        scale, least = max(scale, abs(value)), min(least, value)
+    if least < 0.0 and problem.kind == POISSON:
+        return 0, 0.0
+    factor = 1.0 / scale if scale > 0.0 else 1.0
+    if problem.descending:
+        for i in range(channels):
+            y[i] = float(row[channels - 1 - i]) * factor
+    else:
+        for i in range(channels):
+            y[i] = float(row[i]) * factor
+    copy(y, filled)
+    return channels, scale
+
+
+@compiled("reassoc")
+def is_finite(row: Values) -> bool:
+    """Tell whether all values are finite: 0 times any other is NaN."""
+    total = 0.0
+    for i in range(row.size):
+        total += float(row[i]) * 0.0
+    return total == 0.0
+
+
+@compiled(inline=True)
 def _load_rows(
     variance: Float64, place: int, problem: Problem, work: Work, n: int, scale: float
 ) -> None:
@@ -149,10 +185,7 @@ def _fit_loaded(
     exact = EXACT_STOP * n
     if problem.kind != GAUSSIAN:
         exact *= scale if problem.kind == POISSON else largest(work.base, n)
-    set_start(problem, work, n, scale, pixel, False)
-    status, tried, cost = minimize(problem, work, n, scale, exact)
-    if problem.codes.size > 1 and (status > STALLED or _at_bound(problem, work)):
-        status, tried, cost = _start_again(problem, work, n, scale, pixel, exact, status, cost)
+    status, tried, cost = _minimize_best(problem, work, n, scale, pixel, exact)
     if status not in (CONVERGED, STALLED):
         return status, tried, 0.0
     if not _any_peak(problem, work):
@@ -166,36 +199,69 @@ def _fit_loaded(
     return (status if regular else SINGULAR), tried, reduced
 
 
-@compiled()
-def _at_bound(problem: Problem, work: Work) -> bool:
+@compiled(inline=True)
+def _at_bound(problem: Problem, current: Float64, work: Work) -> bool:
     """Tell whether a position or width ended at a bound, or an area at none."""
     for k in range(problem.codes.size):
         for i in range(problem.first[k], min(problem.first[k] + 3, problem.first[k + 1])):
             free = problem.source[i]
-            if free >= 0 and not work.low[free] < work.current[free] < work.high[free]:
+            if free >= 0 and not work.low[free] < current[free] < work.high[free]:
                 return True
     return False
 
 
-@compiled()
-def _start_again(
-    problem: Problem, work: Work, n: int, scale: float, pixel: int, exact: float, status: int,
-    cost: float,
-) -> tuple[int, int, float]:  # fmt: skip
-    """Fit from the second start, and keep the better of two fits."""
-    best = work.best
-    copy(work.current, best)
-    set_start(problem, work, n, scale, pixel, True)
-    again, tried, other = minimize(problem, work, n, scale, exact)
-    if again <= STALLED and (status > STALLED or other < cost):
-        return again, tried, other
-    copy(best, work.current)
-    cost = sweep(problem, work, work.current, n, scale, problem.kind)
-    build(problem, work, n, problem.kind)
+@compiled(inline=True)
+def _minimize_best(
+    problem: Problem, work: Work, n: int, scale: float, pixel: int, exact: float
+) -> tuple[int, int, float]:
+    """Fit from up to `STARTS` starts, while what was found is doubtful; keep the best fit.
+
+    Several peaks whose starts are not all given start again where one ended at a bound, or is much
+    wider than another: it may have covered a neighbor.
+    """
+    best, status, tried, cost, kept = work.best, 0, 0, np.inf, 0
+    starts = STARTS if problem.codes.size > 1 and not _all_given(problem, pixel) else 1
+    for attempt in range(starts):
+        set_start(problem, work, n, scale, pixel, attempt)
+        ended, steps, found = minimize(problem, work, n, scale, exact)
+        if attempt == 0 or (ended <= STALLED and (status > STALLED or found < cost)):
+            status, tried, cost, kept = ended, steps, found, attempt
+            copy(work.current, best)
+        doubtful = status > STALLED or _at_bound(problem, best, work) or _wide(problem, best)
+        if not doubtful or attempt == starts - 1:
+            break
+    if kept != attempt:
+        copy(best, work.current)
+        cost = sweep(problem, work, work.current, n, scale, problem.kind)
+        build(problem, work, n, problem.kind)
     return status, tried, cost
 
 
-@compiled()
+@compiled(inline=True)
+def _all_given(problem: Problem, pixel: int) -> bool:
+    """Tell whether a start is given of every position and width."""
+    row = min(pixel, problem.start.shape[0] - 1)
+    for k in range(problem.codes.size):
+        for i in range(problem.first[k] + 1, min(problem.first[k] + 3, problem.first[k + 1])):
+            if problem.source[i] >= 0 and not math.isfinite(problem.start[row, i]):
+                return False
+    return True
+
+
+@compiled(inline=True)
+def _wide(problem: Problem, current: Float64) -> bool:
+    """Tell whether a peak is more than `WIDE` times as wide as another, widths being free."""
+    least, most = np.inf, 0.0
+    for k in range(problem.codes.size):
+        if not problem.sought[k]:
+            continue
+        free = problem.source[problem.first[k] + 2]
+        if free >= 0:
+            least, most = min(least, current[free]), max(most, current[free])
+    return most > WIDE * least
+
+
+@compiled(inline=True)
 def _any_peak(problem: Problem, work: Work) -> bool:
     """Tell which peaks have an area; return whether any has."""
     found = False
@@ -258,7 +324,7 @@ def _find_weakest(problem: Problem, work: Work) -> int:
     return weak
 
 
-@compiled()
+@compiled(inline=True)
 def _write_results(problem: Problem, work: Work, out: Results, pixel: int, scale: float) -> None:
     """Write values and errors in axis units; NaN for the peaks that are left out."""
     current, parameters, errors = work.current, work.parameters, work.errors
