@@ -16,6 +16,10 @@ from benchmarks.fit_cases import NAMES, Case, Float64
 from benchmarks.truth import pseudo_voigt
 
 
+HYPERSPY_NAMES = {"position": "center", "fraction": "share"}
+"""Names in an expression of HyperSpy, where others have a meaning of their own."""
+
+
 def curve_fit(case: Case, count: int) -> Float64:
     """SciPy's curve_fit as most scripts call it: bounds, derivatives by differences."""
     from scipy.optimize import curve_fit as fit
@@ -89,15 +93,15 @@ def hyperspy(case: Case, count: int) -> Float64:
         signal = hs.signals.Signal1D(case.data[:count])
         model = signal.create_model()
         peak = hs.model.components1D.Expression(
-            "area*(fraction*2/(pi*fwhm)/(1+4*((x-position)/fwhm)**2)"
-            "+(1-fraction)*2/fwhm*sqrt(log(2)/pi)*exp(-4*log(2)*((x-position)/fwhm)**2))",
-            name="peak", area=1.0, position=1.0, fwhm=7.0, fraction=0.5,
+            "area*(share*2/(pi*fwhm)/(1+4*((x-center)/fwhm)**2)"
+            "+(1-share)*2/fwhm*sqrt(log(2)/pi)*exp(-4*log(2)*((x-center)/fwhm)**2))",
+            name="peak", area=1.0, center=1.0, fwhm=7.0, share=0.5,
         )  # fmt: skip
         line = hs.model.components1D.Expression("a+b*x", name="line", a=0.0, b=0.0)
         model.extend([peak, line])
         low, high = case.box(1)
         for i, name in enumerate(NAMES):
-            one = getattr(peak, name)
+            one = getattr(peak, HYPERSPY_NAMES.get(name, name))
             one.bmin = float(low[i])
             one.bmax = float(high[i]) if np.isfinite(high[i]) else None
             one.map["values"], one.map["is_set"] = case.start[:count, 0, i], True
