@@ -15,7 +15,6 @@ import xarray as xr
 from benchmarks.fit_cases import NAMES, Case, Float64
 from benchmarks.truth import pseudo_voigt
 
-
 HYPERSPY_NAMES = {"position": "center", "fraction": "share"}
 """Names in an expression of HyperSpy, where others have a meaning of their own."""
 

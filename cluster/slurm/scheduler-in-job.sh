@@ -75,6 +75,7 @@ if [ -z "$stopped" ]; then
 fi
 # 143: it was stopped before it had begun.
 if [ "$again" ] && { [ "$code" -eq 75 ] || [ "$code" -eq 143 ]; }; then
+  finish # first: SLURM may kill what is left of a job that it queues again
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
