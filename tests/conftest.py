@@ -22,6 +22,18 @@ settings.register_profile("no clocks", deadline=None)
 settings.load_profile("no clocks")
 
 
+DAEMONS = ("cluster", "network", "runtime", "slurm")
+"""Folders of tests that start schedulers, batch systems and networks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Try tests of daemons twice, whose clocks are not ours; the summary names them (RERUN)."""
+    folders = [Path(__file__).parent / name for name in DAEMONS]
+    for item in items:
+        if any(folder in item.path.parents for folder in folders):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=[".*"]))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20140722)
