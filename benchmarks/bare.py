@@ -21,7 +21,7 @@ from ndtomo_dask.io.arrays import open_for_reading
 from ndtomo_dask.io.blocks import write_shard
 from ndtomo_dask.kernels.threads import limit_blas
 from ndtomo_dask.runtime.settings import environment_of_children, worker_environment
-from ndtomo_dask.schema import LEADING
+from ndtomo_dask.variables import LEADING
 
 OURS = "ours"
 PIPELINES = {

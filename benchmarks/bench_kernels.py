@@ -19,7 +19,7 @@ import xarray as xr
 import ndtomo_dask as nd
 from benchmarks import truth
 from benchmarks.sizes import SIZES, Size
-from ndtomo_dask import plan
+from ndtomo_dask.block_sizes import shard_of_projections
 from ndtomo_dask.computing import computing_with
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.graphs import Batch
@@ -187,7 +187,7 @@ def empty_scan(size: Size) -> xr.Dataset:
     """Give a scan its labels and its blocks by projection, but no counts."""
     lead = {"z": size.slices} if size.slices else {}
     sizes = {**lead, "angle": size.angles, "translation": size.size, "channel": size.channels}
-    blocks = plan.shard_of_projections(sizes, 4)
+    blocks = shard_of_projections(sizes, 4)
     zeros = da.zeros(tuple(sizes.values()), dtype="float32", chunks=tuple(blocks.values()))
     angle = np.linspace(0, 180, size.angles, endpoint=False)
     coords = {

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import fbp_peers, truth
+from benchmarks import truth
 from benchmarks.contest import granted
+from benchmarks.other_programs import astra_loop
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import packing, passes, tiles
 from ndtomo_dask.kernels.projectors.numba import NumbaProjector
@@ -55,7 +56,7 @@ def print_speed(channels: int, repeat: int) -> None:
         few = np.ascontiguousarray(np.moveaxis(sinogram[..., :4], -1, 0))
         found = in_turn(
             {
-                "astra": (fbp_peers.astra_fbp(half_turn(angles), size, few, 1), 4),
+                "astra": (astra_loop("FBP", half_turn(angles), size, few, 1, 1), 4),
                 "one": (lambda A=A, y=sinogram: A.fbp(y, levels=1), channels),
                 "two": (lambda A=A, y=sinogram: A.fbp(y, levels=2), channels),
                 "default": (lambda A=A, y=sinogram: A.fbp(y), channels),
@@ -103,7 +104,8 @@ def print_error(channels: int, repeat: int) -> None:  # noqa: ARG001
         rng, A, found = np.random.default_rng(0), projector(size, angles), []
         noisy = clean + rng.normal(0, 0.05 * clean.std(), clean.shape).astype(np.float32)
         for y in (clean, noisy):
-            theirs = fbp_peers.astra_fbp(theta, size, np.ascontiguousarray(y.transpose(2, 0, 1)), 1)
+            images_first = np.ascontiguousarray(y.transpose(2, 0, 1))
+            theirs = astra_loop("FBP", theta, size, images_first, 1, 1)
             images = (A.fbp(y, levels=1), A.fbp(y, levels=2), theirs())
             found.append([truth.relative_rmse(one, image, inside) for one in images])
         ratios = [

@@ -25,7 +25,7 @@ import xarray as xr
 import ndtomo_dask as nd
 from benchmarks.bench_kernels import empty_scan
 from benchmarks.sizes import TERABYTE, Size
-from ndtomo_dask import plan
+from ndtomo_dask.byte_sizes import human, parse_bytes
 from ndtomo_dask.computing import computing_with
 from ndtomo_dask.graphs import Batch
 
@@ -106,7 +106,7 @@ class Graph:
             f"{spelled.seconds:>8.2f} s {1e6 * spelled.seconds / spelled.blocks:>7.0f} µs "
             f"{spelled.tasks / spelled.blocks:>7.2f} "
             f"{spelled.pickled_bytes / spelled.pickled_blocks:>8.0f} B {spelled.largest:>8,} "
-            f"{plan.human(self.idle):>8} {plan.human(self.peak):>8}"
+            f"{human(self.idle):>8} {human(self.peak):>8}"
         )
 
 
@@ -145,8 +145,8 @@ def graph_size(nbytes: int) -> Size:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.graphs", description=__doc__)
     parser.add_argument("--size", default="10TB", help="of the raw scan, at least (10TB)")
-    size = graph_size(plan.parse_bytes(parser.parse_args(arguments).size))
-    print(f"{plan.human(size.nbytes)} raw: {size.words}")
+    size = graph_size(parse_bytes(parser.parse_args(arguments).size))
+    print(f"{human(size.nbytes)} raw: {size.words}")
     print("CPU seconds; build: open, chain; list: metadata, missing blocks; spell: all tasks")
     print("tasks, bytes: per block, as the scheduler gets them; batch: tasks of the largest")
     print(HEADER, flush=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from benchmarks.out_of_core import COMPONENTS
 from benchmarks.rates import RANK, Rates
 from benchmarks.sizes import Size
-from ndtomo_dask import held, machine, plan
+from ndtomo_dask import held, machine
+from ndtomo_dask.block_sizes import TILE, blocks_of, image_block, spectra_block
+from ndtomo_dask.byte_sizes import GB
 
 ITEM = 4
 """Bytes of a sample."""
@@ -29,7 +31,7 @@ class Center:
     """Seconds of the scheduler for a task."""
     round_trip: float = 0.02
     """Seconds of the client between two passes over what workers hold."""
-    memory: int = 4 * plan.GB
+    memory: int = 4 * GB
     """Limit of a worker."""
     sampled: int = 0
     """Slices from which components are found; 0 for all."""
@@ -64,11 +66,11 @@ def stages_of(size: Size, rates: Rates, center: Center) -> list[Stage]:
     samples, pixels = slices * size.angles * size.size * channels, slices * size.size**2
     allowed = machine.task_mem(center.memory)
     extent = {"angle": size.angles, "translation": size.size, "channel": channels}
-    block = plan.image_block(extent, ITEM, allowed_mem=allowed)
+    block = image_block(extent, ITEM, allowed_mem=allowed)
     grid = {"y": size.size, "x": size.size, "channel": channels}
-    tile = {"y": min(plan.TILE, size.size), "x": min(plan.TILE, size.size)}
-    pieces = plan.spectra_block(grid, ITEM, allowed_mem=allowed, tile=tile)
-    images, spectra = (slices * plan.blocks_of(*each) for each in ((extent, block), (grid, pieces)))
+    tile = {"y": min(TILE, size.size), "x": min(TILE, size.size)}
+    pieces = spectra_block(grid, ITEM, allowed_mem=allowed, tile=tile)
+    images, spectra = (slices * blocks_of(*each) for each in ((extent, block), (grid, pieces)))
 
     raw, volume = samples * ITEM, pixels * channels * ITEM
     read_raw, read_volume = raw * rates.read_raw, volume * rates.read_spectra

@@ -32,6 +32,7 @@ from benchmarks.sizes import Size
 from benchmarks.watch import NoWatch, WorkerWatch
 from ndtomo_dask import machine, plan
 from ndtomo_dask.apply import allowed_memory, block_of
+from ndtomo_dask.byte_sizes import GB, MB, human, parse_bytes
 
 COMPONENTS = 6
 RAW, RESULT = "raw.zarr", "result.zarr"
@@ -75,10 +76,10 @@ class Report:
     @property
     def failures(self) -> list[str]:
         found = {
-            f"spilled {plan.human(self.spilled)}": self.spilled,
+            f"spilled {human(self.spilled)}": self.spilled,
             f"paused {self.paused} times": self.paused,
             f"restarted {self.restarted} times": self.restarted,
-            f"a worker held {plan.human(self.peak)} of {plan.human(self.limit)}":
+            f"a worker held {human(self.peak)} of {human(self.limit)}":
                 self.peak > self.limit,
         }  # fmt: skip
         return [words for words, happened in found.items() if happened]
@@ -94,7 +95,7 @@ def run(scan: Size, folder: Path, *, workers: int, memory: str) -> Report:
     """Process a simulated scan from end to end; return what it took."""
     with nd.connect("local", workers=workers, memory=memory, scratch=str(folder)) as client:
         watch = WorkerWatch(client)
-        report = Report(plan.parse_bytes(memory))
+        report = Report(parse_bytes(memory))
         try:
             process(scan, folder, watch, report)
         finally:
@@ -207,11 +208,11 @@ HEADER = (
 
 
 def _row(stage: Stage) -> str:
-    planned = plan.human(machine.RESERVED_MEM + stage.planned) if stage.planned else "-"
-    speed = (stage.read + stage.written) / stage.seconds / plan.MB
+    planned = human(machine.RESERVED_MEM + stage.planned) if stage.planned else "-"
+    speed = (stage.read + stage.written) / stage.seconds / MB
     return (
-        f"{stage.name:<30} {stage.seconds:>6.1f} s {plan.human(stage.peak):>8} {planned:>8} "
-        f"{plan.human(stage.read):>8} {plan.human(stage.written):>8} {speed:>5.0f} MB/s"
+        f"{stage.name:<30} {stage.seconds:>6.1f} s {human(stage.peak):>8} {planned:>8} "
+        f"{human(stage.read):>8} {human(stage.written):>8} {speed:>5.0f} MB/s"
     )
 
 
@@ -235,10 +236,13 @@ def _parse(arguments: Sequence[str] | None) -> Any:
 def measure(size: str, given: Any) -> tuple[int, Report]:
     """Take a scan of one size through all stages, and print their table; return its bytes too."""
     scan = scan_size(
-        plan.parse_bytes(size), size=given.pixels, angles=given.angles, channels=given.channels
+        parse_bytes(size),
+        size=given.pixels,
+        angles=given.angles,
+        channels=given.channels,
     )
     folder = Path(tempfile.mkdtemp(prefix="out_of_core_", dir=given.folder))
-    print(f"{plan.human(scan.nbytes)} raw: {scan.words}; {given.workers} × {given.memory}")
+    print(f"{human(scan.nbytes)} raw: {scan.words}; {given.workers} × {given.memory}")
     print("peak: most resident memory of any worker; planned: a task's, and a worker's own")
     print(HEADER, flush=True)
     try:
@@ -246,9 +250,9 @@ def measure(size: str, given: Any) -> tuple[int, Report]:
     finally:
         if not given.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    of = f"{plan.human(report.peak)} of {plan.human(report.limit)}"
+    of = f"{human(report.peak)} of {human(report.limit)}"
     print(f"in all {report.seconds:.1f} s; peak {of}")
-    print(f"client and scheduler, in one process beside the workers: {plan.human(report.client)}")
+    print(f"client and scheduler, in one process beside the workers: {human(report.client)}")
     print(
         "FAILED: " + "; ".join(report.failures) if report.failures else "no spill, pause, restart",
         flush=True,
@@ -265,9 +269,9 @@ def measure_series(given: Any) -> list[Report]:
     print(f"{'raw':>8} {'a worker':>9} {'client':>8} {'time':>10} {'per GB':>10}")
     for nbytes, report in found:
         print(
-            f"{plan.human(nbytes):>8} {plan.human(report.peak):>9} "
-            f"{plan.human(report.client):>8} {report.seconds:>8.0f} s "
-            f"{report.seconds / nbytes * plan.GB:>8.1f} s"
+            f"{human(nbytes):>8} {human(report.peak):>9} "
+            f"{human(report.client):>8} {report.seconds:>8.0f} s "
+            f"{report.seconds / nbytes * GB:>8.1f} s"
         )
     return [report for _, report in found]
 

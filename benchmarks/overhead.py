@@ -27,8 +27,8 @@ import ndtomo_dask as nd
 from benchmarks.bare import Processes, Work, processes, work_of, write_hollow
 from benchmarks.out_of_core import COMPONENTS, scan_size
 from benchmarks.tasks import TaskTimes, see_block, watched
-from ndtomo_dask import plan
 from ndtomo_dask.apply import apply_kernel
+from ndtomo_dask.byte_sizes import MB, human, parse_bytes
 from ndtomo_dask.computing import compute
 from ndtomo_dask.decompose import weights_block
 from ndtomo_dask.graphs import block_keys, in_batches
@@ -131,11 +131,11 @@ def report(stage: Stage, bare: Processes) -> str:
     """Write what a stage took, and where the rest went."""
     middle = stage.middle
     ratio = middle(lambda one: one.dask / one.bare)
-    rates = {name: stage.nbytes / middle(value) / plan.MB for name, value in (
+    rates = {name: stage.nbytes / middle(value) / MB for name, value in (
         ("Dask", lambda one: one.dask), ("bare", lambda one: one.bare))}  # fmt: skip
     lines = [
         f"{stage.name}: {ratio:.2f} × bare  ({len(stage.work.regions)} blocks, "
-        f"{plan.human(stage.nbytes)} read and written)",
+        f"{human(stage.nbytes)} read and written)",
         f"  Dask {middle(lambda one: one.dask):8.2f} s   {rates['Dask']:6.0f} MB/s",
         f"  bare {middle(lambda one: one.bare):8.2f} s   {rates['bare']:6.0f} MB/s: "
         f"read {middle(lambda one: one.read):.2f}, kernel {middle(lambda one: one.kernel):.2f}, "
@@ -160,13 +160,13 @@ REST: dict[str, Callable[[Round], float]] = {
 @contextmanager
 def prepared(given: Any) -> Iterator[tuple[Any, Processes, Path]]:
     """Start both, and store a scan."""
-    size = plan.parse_bytes(given.size)
+    size = parse_bytes(given.size)
     scan = scan_size(size, size=given.pixels, angles=given.angles, channels=given.channels)
     with tempfile.TemporaryDirectory(prefix="overhead_", dir=given.folder) as name:
         folder, start = Path(name), time.perf_counter()
         with nd.connect("local", workers=given.workers, threads=1, scratch=name) as client:
             started = time.perf_counter() - start
-            print(f"{plan.human(scan.nbytes)} raw: {scan.words}; {given.workers} workers")
+            print(f"{human(scan.nbytes)} raw: {scan.words}; {given.workers} workers")
             print(f"not counted below: {started:.1f} s to start the cluster", flush=True)
             nd.save(scan.simulate(counts=200.0)[["sinogram"]], folder / RAW)
             with processes(given.workers) as bare:
@@ -186,12 +186,12 @@ def compare_reading(stage: Stage, repeat: int, client: Any, bare: Processes, pat
     pipelines = ["ours", "Zarr", *(["zarrs"] if find_spec("zarrs") else [])]
     rates: dict[str, list[float]] = {name: [] for name in ("Dask", *pipelines)}
     for _ in range(repeat + 1):
-        rates["Dask"].append(volume.nbytes / read_spectra(client, volume) / plan.MB)
+        rates["Dask"].append(volume.nbytes / read_spectra(client, volume) / MB)
         for name in pipelines:
             bare.run(stage.work.reading(name))
-            rates[name].append(volume.nbytes * bare.count / bare.sum("read") / plan.MB)
+            rates[name].append(volume.nbytes * bare.count / bare.sum("read") / MB)
     found = {name: median(each[1:]) for name, each in rates.items()}
-    print(f"reading {plan.human(volume.nbytes)} of spectra, decoded, on {bare.count} processes:")
+    print(f"reading {human(volume.nbytes)} of spectra, decoded, on {bare.count} processes:")
     print(
         f"  through Dask {found['Dask']:.0f} MB/s; bare, as the package reads {found['ours']:.0f}"
     )

@@ -18,7 +18,7 @@ import ndtomo_dask as nd
 from benchmarks.bare import Processes, Work, processes, work_of, write_hollow
 from benchmarks.out_of_core import COMPONENTS
 from benchmarks.sizes import Size
-from ndtomo_dask.correct import divide_block
+from ndtomo_dask.correct.flux import divide_block
 from ndtomo_dask.decompose import weights_block
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.reconstruction import reconstruct_block

@@ -17,7 +17,7 @@ from typing import Any
 import ndtomo_dask as nd
 from benchmarks.out_of_core import scan_size, timed_stages
 from benchmarks.sizes import Size
-from ndtomo_dask import plan
+from ndtomo_dask.byte_sizes import human, parse_bytes
 
 FIELDS = ("scaling", "workers", "raw_bytes", "stage", "seconds")
 SIMULATION = "simulate"
@@ -56,7 +56,7 @@ def run(scaling: str, scan: Size, workers: int, given: Any) -> Point:
 
 def report_row(point: Point, first: Point) -> str:
     return (
-        f"{point.scaling:<8} {point.workers:>7} {plan.human(point.nbytes):>8} "
+        f"{point.scaling:<8} {point.workers:>7} {human(point.nbytes):>8} "
         f"{point.seconds:>8.1f} s {point.efficiency(first):>10.0%}"
     )
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     counts = [int(count) for count in given.workers.split(",")]
     shape = {"size": given.pixels, "angles": given.angles, "channels": given.channels}
-    nbytes, points = plan.parse_bytes(given.size), list[Point]()
+    nbytes, points = parse_bytes(given.size), list[Point]()
     print(f"{'':<8} {'workers':>7} {'raw':>8} {'time':>10} {'efficiency':>10}")
     for scaling in ("strong", "weak"):
         of_kind: list[Point] = []

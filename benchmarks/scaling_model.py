@@ -20,7 +20,7 @@ from benchmarks.model import ITEM, Center, Prediction, limits, predict
 from benchmarks.out_of_core import scan_size, timed_stages
 from benchmarks.rates import RANK, Rates, measure_rates
 from benchmarks.sizes import TERABYTE, Size
-from ndtomo_dask import plan
+from ndtomo_dask.byte_sizes import GB, human, parse_bytes
 
 CALIBRATION = Size("calibration", 160, 128, 512, slices=2)
 NODES = (1, 10, 100, 1000)
@@ -96,7 +96,7 @@ AMOUNTS = (
 
 def check(given: Any, rates: Rates, center: Center) -> str:
     """Run the job here, and write what was predicted beside what was measured."""
-    size = scan_size(plan.parse_bytes(given.check), size=256, angles=256, channels=1024)
+    size = scan_size(parse_bytes(given.check), size=256, angles=256, channels=1024)
     with nd.connect("local", workers=given.workers, threads=1, memory="1GB") as client:
         stages = timed_stages(size, given.folder)
         client.cluster.close()
@@ -104,7 +104,7 @@ def check(given: Any, rates: Rates, center: Center) -> str:
     measured = {name: seconds for name, seconds in stages.items() if name in found}
     rows = {name: (found[name], seconds) for name, seconds in measured.items()}
     rows["in all"] = (sum(found[name] for name in measured), sum(measured.values()))
-    lines = [f"{plan.human(size.nbytes)} raw: {size.words}"]
+    lines = [f"{human(size.nbytes)} raw: {size.words}"]
     lines += ["| stage | predicted | measured | ratio |", "| --- | --- | --- | --- |"]
     lines += [f"| {n} | {p:.1f} s | {m:.1f} s | {p / m:.2f} |" for n, (p, m) in rows.items()]
     return "\n".join(lines)
@@ -149,10 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = None if given.folder is None else Path(given.folder)
     rates = measure_rates(CALIBRATION, given.workers, folder)
     print(f"rates measured on {CALIBRATION.words}: {rates}")
-    node, shared = (plan.parse_bytes(each) for each in (given.node_io, given.shared_io))
+    node, shared = (parse_bytes(each) for each in (given.node_io, given.shared_io))
     task, round_trip = given.task / 1e3, given.round_trip / 1e3
     if given.check:
-        here = Center(given.workers, math.inf, math.inf, task, round_trip, plan.GB)
+        here = Center(given.workers, math.inf, math.inf, task, round_trip, GB)
         print(check(given, rates, here))
         return 0
     center = Center(given.cores, node, shared, task, round_trip, sampled=given.sampled)
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"components found in {sampled or 'all'} slices")
         print(overview(replace(center, sampled=sampled), rates))
     held = slices_for(1e12).slices * TERABYTE.size**2 * RANK * ITEM
-    print(f"for NMF of all slices of 1 TB the workers hold {plan.human(held)}")
+    print(f"for NMF of all slices of 1 TB the workers hold {human(held)}")
     print(f"1 TB, stage by stage, components found in {given.sampled} slices")
     print(stages(slices_for(1e12), center, rates))
     if given.plot:

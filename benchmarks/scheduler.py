@@ -20,7 +20,7 @@ import psutil  # type: ignore[import-untyped]
 
 import ndtomo_dask as nd
 from benchmarks.tasks import do_nothing
-from ndtomo_dask import plan
+from ndtomo_dask.byte_sizes import human
 from ndtomo_dask.computing import compute
 from ndtomo_dask.graphs import Key, block_keys, in_batches
 
@@ -48,7 +48,7 @@ class Look:
         rate = self.done / self.seconds if self.seconds else 0.0
         return (
             f"{self.seconds:>8.1f} s {self.done:>10,} {rate:>9.0f}/s {self.held:>8,} "
-            f"{plan.human(self.client):>9} {plan.human(self.worker):>9}"
+            f"{human(self.client):>9} {human(self.worker):>9}"
         )
 
 
@@ -127,9 +127,9 @@ def report(looks: Sequence[Look], rows: int = 10) -> str:
             f"{last.done:,} tasks at {last.done / last.seconds:.0f} per second, "
             f"{1e3 * last.seconds / last.done:.2f} ms each; at most "
             f"{max(look.held for look in looks):,} held by the scheduler",
-            f"client and scheduler: {plan.human(tenth.client)} after a tenth, "
-            f"{plan.human(max(look.client for look in looks))} at most; "
-            f"a worker: {plan.human(max(look.worker for look in looks))} at most",
+            f"client and scheduler: {human(tenth.client)} after a tenth, "
+            f"{human(max(look.client for look in looks))} at most; "
+            f"a worker: {human(max(look.worker for look in looks))} at most",
         ]
     )
 

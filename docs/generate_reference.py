@@ -1,6 +1,6 @@
 """Write the reference pages that follow from the code: ``python docs/generate_reference.py``.
 
-``docs/reference/variables.md`` comes from the tables of `ndtomo_dask.schema`, and
+``docs/reference/variables.md`` comes from the tables of `ndtomo_dask.variables`, and
 ``docs/reference/api.md`` from the docstrings and signatures of the public functions.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ndtomo_dask as nd
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
-from ndtomo_dask.schema import COORDINATES, VARIABLES
+from ndtomo_dask.variables import COORDINATES, VARIABLES
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -7,17 +7,8 @@ import xarray as xr
 
 from ndtomo_dask.apply import is_lazy
 from ndtomo_dask.errors import OptionError, SchemaError, nearest
-from ndtomo_dask.schema import (
-    ANGLE,
-    CHANNEL,
-    SINOGRAM,
-    SPECTRAL_AXES,
-    TRANSLATION,
-    VOLUME,
-    record,
-    refuse_non_additive,
-    require,
-)
+from ndtomo_dask.schema import record, refuse_non_additive, require
+from ndtomo_dask.variables import ANGLE, CHANNEL, SINOGRAM, SPECTRAL_AXES, TRANSLATION, VOLUME
 
 _VARIABLE, _ENTRY, _UNITS, _DIMENSION = "map_variable", "map_entry", "map_units", "map_dimension"
 

@@ -10,15 +10,8 @@ from ndtomo_dask.apply import planned_sinogram
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels import alignment, centering
-from ndtomo_dask.schema import (
-    PROJECTION_SHIFT,
-    ROTATION_CENTER,
-    SINOGRAM,
-    label,
-    record,
-    require,
-    without_masked,
-)
+from ndtomo_dask.schema import label, record, require, without_masked
+from ndtomo_dask.variables import PROJECTION_SHIFT, ROTATION_CENTER, SINOGRAM
 
 
 def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -> xr.Dataset:

@@ -20,10 +20,13 @@ from dask.array.core import concatenate_axes
 from dask.layers import ArraySliceDep
 
 from ndtomo_dask import plan
+from ndtomo_dask.block_sizes import even
+from ndtomo_dask.byte_sizes import parse_bytes
 from ndtomo_dask.computing import GROUP, compute
 from ndtomo_dask.graphs import Batch, blocks_per_batch, in_batches, merge_tree, mix_blocks, twin
 from ndtomo_dask.kernels.threads import one_blas_thread
-from ndtomo_dask.schema import LEADING, SINOGRAM, require
+from ndtomo_dask.schema import require
+from ndtomo_dask.variables import LEADING, SINOGRAM
 
 _UNLIMITED = 2**62
 
@@ -37,7 +40,7 @@ def allowed_memory(allowed_mem: int | str | None) -> int:
     """Bytes one task may hold: as given, or the connected workers' limit, or one gigabyte."""
     if allowed_mem is None:
         allowed_mem = dask.config.get("ndtomo_dask.allowed_mem", plan.DEFAULT_ALLOWED_MEM)
-    return plan.parse_bytes(allowed_mem)
+    return parse_bytes(allowed_mem)
 
 
 @contextmanager
@@ -67,7 +70,7 @@ def split_blocks(array: xr.DataArray, block: Mapping[str, int]) -> xr.DataArray:
     for dim, chunks in array.chunksizes.items():
         largest = block.get(str(dim), max(chunks))
         if max(chunks) > largest:
-            piece = plan.even(max(chunks), largest)
+            piece = even(max(chunks), largest)
             cut[dim] = tuple(part for size in chunks for part in _pieces(size, piece))
     return array.chunk(cut) if cut else array
 

@@ -19,17 +19,14 @@ from ndtomo_dask.kernels.projectors import MODEL, check_backend, load_projector
 from ndtomo_dask.kernels.reconstruction import METHODS, given_options
 from ndtomo_dask.kernels.solvers import hold_out, score_candidates, score_iterations
 from ndtomo_dask.scan_geometry import geometry_of
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import floating, label, require, without_masked
+from ndtomo_dask.variables import (
     BEST_ITERATIONS,
     BEST_REGULARIZATION,
     HELD_OUT_MISFIT,
     LEADING,
     SINOGRAM,
     Variable,
-    floating,
-    label,
-    require,
-    without_masked,
 )
 
 _STEPS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200)

@@ -8,19 +8,13 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
+from ndtomo_dask.block_sizes import GRAM_ROWS
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.held import Held, held
 from ndtomo_dask.kernels import clusters as kernel
 from ndtomo_dask.kernels import factors
 from ndtomo_dask.kernels.threads import one_blas_thread
-from ndtomo_dask.schema import (
-    CHANNEL,
-    CLUSTER_LABEL,
-    CLUSTER_SPECTRUM,
-    label,
-    require,
-    variable_named,
-)
+from ndtomo_dask.schema import label, require, variable_named
 from ndtomo_dask.spectral_moments import (
     Data,
     Spectra,
@@ -31,6 +25,7 @@ from ndtomo_dask.spectral_moments import (
     moments_for,
     spectra_of,
 )
+from ndtomo_dask.variables import CHANNEL, CLUSTER_LABEL, CLUSTER_SPECTRUM
 
 SAMPLE = 20_000
 """Spectra, about, among which the first centers are chosen."""
@@ -167,7 +162,7 @@ def map_clusters(ds: xr.Dataset, clusters: xr.Dataset, *, variable: str = "volum
 
     plan.per_pixel(
         "map_clusters", sizes_of(array), array.dtype.itemsize, channels=array.sizes[CHANNEL],
-        values=1, slab=plan.GRAM_ROWS, block=block_of(array), allowed_mem=allowed_memory(None),
+        values=1, slab=GRAM_ROWS, block=block_of(array), allowed_mem=allowed_memory(None),
     )  # fmt: skip
 
     used = np.isfinite(spectra).all(axis=0)

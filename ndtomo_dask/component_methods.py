@@ -10,8 +10,9 @@ from ndtomo_dask.held import held
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels import independent as ica
 from ndtomo_dask.kernels.sketch import Leading
-from ndtomo_dask.schema import CHANNEL, COMPONENT_MEAN, COMPONENT_SPECTRUM, require
+from ndtomo_dask.schema import require
 from ndtomo_dask.spectral_moments import Spectra, SpectralMoments, compressed
+from ndtomo_dask.variables import CHANNEL, COMPONENT_MEAN, COMPONENT_SPECTRUM
 
 LARGEST_GRAM = 8000
 """Channels up to which all their products are summed."""

@@ -4,13 +4,15 @@ from typing import Literal
 
 import xarray as xr
 
-from ndtomo_dask import plan, plan_mixing
+from ndtomo_dask import plan_mixing
 from ndtomo_dask.apply import allowed_memory, block_of, is_lazy, sizes_of
+from ndtomo_dask.block_sizes import image_block
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK, find_eigenchannels
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.mixing import compressed, expanded
 from ndtomo_dask.scan_geometry import geometry_of, without_masked_rays
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import label, require, without_masked
+from ndtomo_dask.variables import (
     KEPT_CHANNEL,
     RESIDUAL_SCORE,
     SINOGRAM,
@@ -20,9 +22,6 @@ from ndtomo_dask.schema import (
     SPECTRAL_WEIGHT,
     VOLUME,
     Variable,
-    label,
-    require,
-    without_masked,
 )
 
 
@@ -154,7 +153,7 @@ def unmixed_maps(
     if is_lazy(maps):
         sizes = {**sizes_of(maps), "channel": channels}
         allowed = allowed_memory(allowed_mem)
-        size = plan.image_block(sizes, maps.dtype.itemsize, allowed_mem=allowed)["channel"]
+        size = image_block(sizes, maps.dtype.itemsize, allowed_mem=allowed)["channel"]
         maps = maps.chunk(component=-1)
         plan_mixing.mix(verb, sizes_of(maps), block_of(maps), maps.dtype.itemsize,
                         over="component", into=size, allowed_mem=allowed)  # fmt: skip

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ndtomo_dask import axes
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.schema import CHANNEL, COORDINATES, SPECTRAL_AXES
+from ndtomo_dask.variables import CHANNEL, COORDINATES, SPECTRAL_AXES
 
 TO_UNIT = {
     "degree": {"degree": 1.0, "degrees": 1.0, "deg": 1.0, "2th_deg": 1.0, "°": 1.0,

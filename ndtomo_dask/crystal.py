@@ -22,7 +22,8 @@ from ndtomo_dask.peak_maps import (
     shown,
     with_error,
 )
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import label
+from ndtomo_dask.variables import (
     CRYSTALLITE_SIZE,
     LATTICE_PARAMETER,
     MICROSTRAIN,
@@ -31,7 +32,6 @@ from ndtomo_dask.schema import (
     PEAK_FWHM,
     PEAK_POSITION,
     PEAK_STRAIN,
-    label,
 )
 
 System = Literal["cubic", "tetragonal", "hexagonal", "orthorhombic"]

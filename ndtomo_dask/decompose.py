@@ -7,6 +7,7 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
+from ndtomo_dask.block_sizes import GRAM_ROWS
 from ndtomo_dask.component_methods import (
     independent,
     is_randomized,
@@ -19,19 +20,7 @@ from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.preparation import Preparation
 from ndtomo_dask.kernels.threads import one_blas_thread
-from ndtomo_dask.schema import (
-    CHANNEL,
-    COMPONENT_MAP,
-    COMPONENT_MEAN,
-    COMPONENT_RESIDUAL,
-    COMPONENT_SPECTRUM,
-    SPECTRAL_SCALE,
-    VARIABLES,
-    floating,
-    label,
-    require,
-    variable_named,
-)
+from ndtomo_dask.schema import floating, label, require, variable_named
 from ndtomo_dask.spectral_moments import (
     Data,
     Scaling,
@@ -44,6 +33,15 @@ from ndtomo_dask.spectral_moments import (
     moments_of,
     sketched,
     spectra_of,
+)
+from ndtomo_dask.variables import (
+    CHANNEL,
+    COMPONENT_MAP,
+    COMPONENT_MEAN,
+    COMPONENT_RESIDUAL,
+    COMPONENT_SPECTRUM,
+    SPECTRAL_SCALE,
+    VARIABLES,
 )
 
 Method = Literal["pca", "nmf", "ica"]
@@ -245,7 +243,7 @@ def map_components(
 
     plan.per_pixel(
         "map_components", sizes_of(array), array.dtype.itemsize, channels=array.sizes["channel"],
-        values=len(spectra) + residual, slab=plan.GRAM_ROWS, block=block_of(array),
+        values=len(spectra) + residual, slab=GRAM_ROWS, block=block_of(array),
         allowed_mem=allowed_memory(None),
     )  # fmt: skip
 

@@ -20,7 +20,8 @@ from ndtomo_dask.kernels import spectral_rank, spectral_residual
 from ndtomo_dask.kernels.spectral_rank import Scale, mix_channels
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.plan_mixing import WINDOWS
-from ndtomo_dask.schema import KEPT_CHANNEL, LEADING, SPECTRAL_BASIS, SPECTRAL_WEIGHT, floating
+from ndtomo_dask.schema import floating
+from ndtomo_dask.variables import KEPT_CHANNEL, LEADING, SPECTRAL_BASIS, SPECTRAL_WEIGHT
 
 Rank = int | Literal["auto"]
 SAMPLE_ROWS = 8192

@@ -20,7 +20,8 @@ from ndtomo_dask.kernels.window_fit import KEPT
 from ndtomo_dask.kernels.window_values import Table, WindowValues, evaluate_windows
 from ndtomo_dask.peak_maps import peak_map
 from ndtomo_dask.peak_record import read_windows
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import anywhere, floating, label, require
+from ndtomo_dask.variables import (
     CHANNEL,
     FITTED_BACKGROUND,
     FITTED_COMPONENT,
@@ -29,10 +30,6 @@ from ndtomo_dask.schema import (
     PEAK_BACKGROUND,
     VARIABLES,
     Variable,
-    anywhere,
-    floating,
-    label,
-    require,
 )
 
 Part = Literal["model", "residual", "components", "background"]

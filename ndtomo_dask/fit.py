@@ -25,19 +25,14 @@ from ndtomo_dask.peak_options import (
 from ndtomo_dask.peak_record import WINDOWS, write_windows
 from ndtomo_dask.peak_ties import ties_of
 from ndtomo_dask.peak_windows import PeakWindow, is_table, lay_windows
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import anywhere, floating, label, require, variable_named, without_masked
+from ndtomo_dask.variables import (
     CHANNEL,
     PEAK_BACKGROUND,
     PEAK_BACKGROUND_PATTERN,
     SINOGRAM,
     VARIABLES,
     Variable,
-    anywhere,
-    floating,
-    label,
-    require,
-    variable_named,
-    without_masked,
 )
 
 Likelihood = Literal["gaussian", "weighted", "poisson", "huber", "cauchy"]

@@ -6,7 +6,7 @@ and how many workers a machine can take follows from what a task must hold.
 
 from dataclasses import dataclass
 
-from ndtomo_dask.plan import GB, MB
+from ndtomo_dask.byte_sizes import GB, MB
 
 RESERVED_MEM = 350 * MB
 """A worker that has imported and compiled everything: measured 325-346 MB."""

@@ -15,7 +15,8 @@ from ndtomo_dask.apply import is_lazy, mix_kernel
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.kernels.reconstruction import METHODS
 from ndtomo_dask.kernels.spectral_rank import mix_channels
-from ndtomo_dask.schema import KEPT_CHANNEL, SPECTRAL_BASIS, SPECTRAL_WEIGHT, floating
+from ndtomo_dask.schema import floating
+from ndtomo_dask.variables import KEPT_CHANNEL, SPECTRAL_BASIS, SPECTRAL_WEIGHT
 
 _BREAKING = {
     "nonnegative": "a bound does not commute with mixing channels",

@@ -11,7 +11,8 @@ from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.kernels.moments import MOMENTS, apply_weights, moment_weights, origin_of
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import anywhere, floating, label, require, variable_named, without_masked
+from ndtomo_dask.variables import (
     MOMENT_AREA,
     MOMENT_FIRST,
     MOMENT_POSITION,
@@ -20,12 +21,6 @@ from ndtomo_dask.schema import (
     SINOGRAM,
     VARIABLES,
     Variable,
-    anywhere,
-    floating,
-    label,
-    require,
-    variable_named,
-    without_masked,
 )
 
 LEAST_CHANNELS = 5

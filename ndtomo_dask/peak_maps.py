@@ -8,7 +8,8 @@ import xarray as xr
 
 from ndtomo_dask.apply import apply_kernel, is_lazy
 from ndtomo_dask.errors import OptionError, SchemaError, nearest
-from ndtomo_dask.schema import SPECTRAL_AXES, VARIABLES, Variable, anywhere, floating, require
+from ndtomo_dask.schema import anywhere, floating, require
+from ndtomo_dask.variables import SPECTRAL_AXES, VARIABLES, Variable
 
 PerPeak = float | Mapping[str, float] | xr.DataArray
 """A number for all peaks, one for each by its name, or an array along ``peak``."""

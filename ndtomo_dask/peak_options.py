@@ -13,7 +13,7 @@ from ndtomo_dask.kernels.peaks import SHAPES
 from ndtomo_dask.kernels.window_fit import Beside, Value
 from ndtomo_dask.peak_windows import PeakWindow
 from ndtomo_dask.reference_patterns import patterns_on
-from ndtomo_dask.schema import CHANNEL, LEADING, SPECTRAL_AXES
+from ndtomo_dask.variables import CHANNEL, LEADING, SPECTRAL_AXES
 
 
 class Maps:

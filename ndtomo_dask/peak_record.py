@@ -11,7 +11,7 @@ from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels.peak_model import Background
 from ndtomo_dask.kernels.window_values import WindowValues
 from ndtomo_dask.peak_windows import PeakWindow
-from ndtomo_dask.schema import CHANNEL, PEAK_BACKGROUND_PATTERN
+from ndtomo_dask.variables import CHANNEL, PEAK_BACKGROUND_PATTERN
 
 WINDOWS = "windows"
 """Attribute of ``peak_background``, in JSON."""

@@ -10,7 +10,8 @@ from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.peak_search import FoundPeaks, search_peaks
 from ndtomo_dask.peak_windows import read_table
-from ndtomo_dask.schema import CHANNEL, VARIABLES, record, require, variable_named
+from ndtomo_dask.schema import record, require, variable_named
+from ndtomo_dask.variables import CHANNEL, VARIABLES
 
 Reduction = Literal["mean", "maximum"]
 REDUCTIONS = ("mean", "maximum")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from math import prod
 
-from ndtomo_dask.plan import GRAM_ROWS, READ_BUFFERS, Plan, blocks_of
+from ndtomo_dask.block_sizes import GRAM_ROWS, READ_BUFFERS, blocks_of
+from ndtomo_dask.plan import Plan
 
 LARGEST_GRAM = 1024
 """Channels of the matrix whose eigenvalues are worked out; more are summed in groups."""

@@ -10,6 +10,14 @@ import xarray as xr
 
 from ndtomo_dask import plan, plan_mixing
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of, unlimited_memory
+from ndtomo_dask.block_sizes import (
+    GRAM_ROWS,
+    image_block,
+    inner_chunk,
+    shard_of_projections,
+    spectra_block,
+)
+from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.component_methods import LARGEST_GRAM
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import PlanError, RecipeError, nearest
@@ -79,14 +87,14 @@ def least_memory(recipe: Recipe) -> int:
 
     def fits(megabytes: int) -> bool:
         try:
-            plans = _plans(recipe, ds, megabytes * plan.MB)
+            plans = _plans(recipe, ds, megabytes * MB)
         except PlanError:
             return False
         return all(made.projected_mem <= made.allowed_mem for made in plans)
 
     megabytes = bisect_left(_SEARCHED, True, key=fits) + _SEARCHED.start
-    _plans(recipe, ds, megabytes * plan.MB)
-    return megabytes * plan.MB
+    _plans(recipe, ds, megabytes * MB)
+    return megabytes * MB
 
 
 def _plans(recipe: Recipe, ds: xr.Dataset, allowed: int) -> list[Plan]:
@@ -172,10 +180,10 @@ def _reconstruct(state: _State, step: Step) -> list[Plan]:
     state.grid = geometry_of(state.scan, verb="reconstruct", **_grid_options(step)).shape
     split = any(state.block[dim] < state.sizes[dim] for dim in ("angle", "translation"))
     if split or state.stores_sinogram:
-        shard = plan.shard_of_projections(state.sizes, state.itemsize)
+        shard = shard_of_projections(state.sizes, state.itemsize)
         plans.append(_save("save sinogram", state, shard))
-        inner = plan.inner_chunk(shard, state.itemsize)["channel"]
-        state.block = plan.image_block(
+        inner = inner_chunk(shard, state.itemsize)["channel"]
+        state.block = image_block(
             state.sizes,
             state.itemsize,
             allowed_mem=state.allowed_mem,
@@ -199,9 +207,9 @@ def _reconstruct(state: _State, step: Step) -> list[Plan]:
     state.sizes = {**lead, **images, "channel": state.sizes["channel"]}
     slab = {**dict.fromkeys(lead, 1), **images, "channel": channels}
     plans += [made, _save("save volume", state, slab)]
-    state.block = plan.spectra_block(
+    state.block = spectra_block(
         state.sizes, state.itemsize, allowed_mem=state.allowed_mem,
-        tile=plan.inner_chunk(slab, state.itemsize),
+        tile=inner_chunk(slab, state.itemsize),
     )  # fmt: skip
     return plans
 
@@ -248,7 +256,7 @@ def _find_components(state: _State, step: Step) -> list[Plan]:
 
 
 def _map_components(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
-    return [_per_pixel("map_components", state, state.sizes["channel"], 8, slab=plan.GRAM_ROWS)]
+    return [_per_pixel("map_components", state, state.sizes["channel"], 8, slab=GRAM_ROWS)]
 
 
 def _find_clusters(state: _State, step: Step) -> list[Plan]:
@@ -261,7 +269,7 @@ def _find_clusters(state: _State, step: Step) -> list[Plan]:
 
 
 def _map_clusters(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
-    return [_per_pixel("map_clusters", state, state.sizes["channel"], 1, slab=plan.GRAM_ROWS)]
+    return [_per_pixel("map_clusters", state, state.sizes["channel"], 1, slab=GRAM_ROWS)]
 
 
 def _fit_peaks(state: _State, step: Step) -> list[Plan]:

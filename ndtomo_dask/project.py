@@ -18,16 +18,8 @@ from ndtomo_dask.coordinates import axis_variable
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import MODEL, check_backend, load_projector
 from ndtomo_dask.scan_geometry import geometry_of_volume
-from ndtomo_dask.schema import (
-    ANGLE,
-    PROJECTED_SINOGRAM,
-    TRANSLATION,
-    VOLUME,
-    floating,
-    label,
-    require,
-    step_of,
-)
+from ndtomo_dask.schema import floating, label, require, step_of
+from ndtomo_dask.variables import ANGLE, PROJECTED_SINOGRAM, TRANSLATION, VOLUME
 
 
 def project(

@@ -35,7 +35,8 @@ from ndtomo_dask.kernels.reconstruction import (
 )
 from ndtomo_dask.mixing import check_linear
 from ndtomo_dask.scan_geometry import geometry_of, grid_coordinates, without_masked_rays
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import floating, label, refuse_non_additive, require, step_of, valid_mask
+from ndtomo_dask.variables import (
     MISSING_SAMPLES,
     SINOGRAM,
     SINOGRAM_VARIANCE,
@@ -43,12 +44,6 @@ from ndtomo_dask.schema import (
     VOLUME,
     VOLUME_VARIANCE,
     Variable,
-    floating,
-    label,
-    refuse_non_additive,
-    require,
-    step_of,
-    valid_mask,
 )
 
 Method = Literal[

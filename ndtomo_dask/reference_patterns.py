@@ -5,7 +5,7 @@ import xarray as xr
 
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.schema import CHANNEL, REFERENCE_PATTERN, SPECTRAL_AXES
+from ndtomo_dask.variables import CHANNEL, REFERENCE_PATTERN, SPECTRAL_AXES
 
 _ORDER = ("q", "d", "energy", "tth")
 """Where several axes are shared, first what does not depend on the wavelength."""

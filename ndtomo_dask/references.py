@@ -19,7 +19,8 @@ from ndtomo_dask.kernels.reference_fit import (
     fit_amounts,
 )
 from ndtomo_dask.reference_patterns import patterns_on
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import anywhere, floating, label, require, variable_named, without_masked
+from ndtomo_dask.variables import (
     REFERENCE_AMOUNT,
     REFERENCE_AMOUNT_ERROR,
     REFERENCE_FRACTION,
@@ -30,12 +31,6 @@ from ndtomo_dask.schema import (
     SINOGRAM,
     VARIABLES,
     Variable,
-    anywhere,
-    floating,
-    label,
-    require,
-    variable_named,
-    without_masked,
 )
 
 Patterns = xr.DataArray | xr.Dataset

@@ -11,6 +11,7 @@ from typing import Any
 
 import xarray as xr
 
+from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.errors import OptionError, StoreError
 from ndtomo_dask.follow import (
     Following,
@@ -33,10 +34,9 @@ from ndtomo_dask.io.store import (
     store_attributes,
 )
 from ndtomo_dask.io.swmr import FOLLOWED
-from ndtomo_dask.plan import MB
 from ndtomo_dask.planner import plan_recipe
 from ndtomo_dask.recipe import Recipe, Step
-from ndtomo_dask.schema import MASK
+from ndtomo_dask.variables import MASK
 
 DIGEST, SOURCE = "recipe_digest", "source"
 LARGE_ESTIMATE = 16 * MB

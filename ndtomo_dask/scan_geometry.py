@@ -14,7 +14,8 @@ import xarray as xr
 from ndtomo_dask.coordinates import TO_UNIT, axis_variable
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.schema import ANGLE, TRANSLATION, X, Y, step_of, valid_mask, without_masked
+from ndtomo_dask.schema import step_of, valid_mask, without_masked
+from ndtomo_dask.variables import ANGLE, TRANSLATION, X, Y
 
 Region = Mapping[str, tuple[float, float]]
 """A range in mm along ``"y"``, ``"x"`` or both."""

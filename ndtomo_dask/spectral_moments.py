@@ -15,6 +15,7 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, reduce_kernel, sizes_of
+from ndtomo_dask.block_sizes import GRAM_ROWS
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, sketch
@@ -25,7 +26,8 @@ from ndtomo_dask.kernels.preparation import (
     sums_combine,
     sums_partial,
 )
-from ndtomo_dask.schema import (
+from ndtomo_dask.schema import floating, label, require, variable_named
+from ndtomo_dask.variables import (
     CHANNEL,
     MASK,
     SPECTRAL_GRAM,
@@ -33,10 +35,6 @@ from ndtomo_dask.schema import (
     SPECTRAL_SHIFT,
     SPECTRAL_SUM,
     Variable,
-    floating,
-    label,
-    require,
-    variable_named,
 )
 
 Scaling = Literal["none", "poisson"]
@@ -139,7 +137,7 @@ def check_memory(
         if not products:
             plan.per_pixel(
                 spectra.verb, sizes_of(array), array.dtype.itemsize, channels=spectra.channels,
-                values=components, slab=plan.GRAM_ROWS, block=block_of(array),
+                values=components, slab=GRAM_ROWS, block=block_of(array),
                 allowed_mem=allowed_memory(allowed_mem),
             )  # fmt: skip
             continue

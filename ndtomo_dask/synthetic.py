@@ -3,8 +3,9 @@
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import axes, plan
+from ndtomo_dask import axes
 from ndtomo_dask.apply import apply_kernel, sizes_of
+from ndtomo_dask.block_sizes import shard_of_projections
 from ndtomo_dask.coordinates import axis_variable, derive_axes
 from ndtomo_dask.errors import OptionError, check_choice
 from ndtomo_dask.kernels.phantoms import (
@@ -21,7 +22,8 @@ from ndtomo_dask.kernels.scanning import (
     measure_projections,
     slice_phantom,
 )
-from ndtomo_dask.schema import SINOGRAM, label
+from ndtomo_dask.schema import label
+from ndtomo_dask.variables import SINOGRAM
 
 ENERGY = 100.0
 """Photon energy of the simulated beam, in keV."""
@@ -183,7 +185,7 @@ def _projection_numbers(truth: xr.Dataset) -> xr.DataArray:
 
 def _blocks(numbers: xr.DataArray, size: int, channels: int) -> dict[str, int]:
     sizes = {**sizes_of(numbers), "translation": size, "channel": channels}
-    block = plan.shard_of_projections(sizes, 4)
+    block = shard_of_projections(sizes, 4)
     return {str(dim): block[str(dim)] for dim in numbers.dims}
 
 

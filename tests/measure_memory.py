@@ -16,6 +16,7 @@ from ndtomo_dask import (
     reconstruct,
 )
 from ndtomo_dask.apply import reduce_kernel
+from ndtomo_dask.block_sizes import shard_of_projections, spectra_block
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.io.layout import open_store
@@ -68,7 +69,7 @@ def reconstruct_step(method, folder):
 
 
 def moments_step(folder):
-    block = plan.spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
+    block = spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
     made = plan.find_components(VOLUME, 4, components=5, passes=1, allowed_mem=ALLOWED, block=block)
     shift = np.zeros(VOLUME["channel"])
     moments_block(noise(2, 2, VOLUME["channel"]), shift=shift)
@@ -87,7 +88,7 @@ def merge_step(folder):
 
 
 def fit_step(folder):
-    block = plan.spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
+    block = spectra_block(VOLUME, 4, allowed_mem=ALLOWED, tile={"y": 64, "x": 64})
     columns = columns_for(["pseudo_voigt"] * 3, 2, 2)
     made = plan.per_pixel(
         "fit_peaks", VOLUME, 4, channels=101, values=columns.count, allowed_mem=ALLOWED, block=block
@@ -105,7 +106,7 @@ def stored_scan(folder, sizes):
               "q": ("channel", np.linspace(1, 5, sizes["channel"]))}  # fmt: skip
     data = np.random.default_rng(0).poisson(20, tuple(sizes.values())).astype("float32")
     ds = xr.Dataset({"sinogram": (tuple(sizes), data)}, coords=coords)
-    save(ds.chunk(plan.shard_of_projections(sizes, 4)), folder / "scan.zarr")
+    save(ds.chunk(shard_of_projections(sizes, 4)), folder / "scan.zarr")
 
 
 def save_step(method, folder):

@@ -1,4 +1,6 @@
+import importlib
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from ndtomo_dask.kernels.projectors import load_projector
 from ndtomo_dask.kernels.reconstruction import METHODS as SOLVERS
 from tests.tolerances import PEER
 
+ROOT = Path(__file__).parents[1]
 CLASSES = [bench_kernels.Reconstruction, bench_kernels.Spectra, bench_kernels.Storage]
 KINDS = ("time_", "peakmem_", "track_")
 METHODS = [
@@ -206,3 +209,8 @@ def test_a_run_that_went_wrong_says_how(wrong, words):
     stages = [out_of_core.Stage("a", 0, peak=40), out_of_core.Stage("b", 0, peak=60)]
     assert out_of_core.Report(limit=60, stages=stages).failures == []
     assert out_of_core.Report(**{"limit": 60, **wrong}, stages=stages).failures == [words]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda f: f.stem)
+def test_a_module_imports(file):
+    importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))

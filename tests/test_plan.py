@@ -8,6 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndtomo_dask import machine, plan
+from ndtomo_dask.block_sizes import (
+    GRAM_ROWS,
+    READ_BUFFERS,
+    blocks_of,
+    divisor,
+    even,
+    image_block,
+    inner_chunk,
+    shard_of_projections,
+    spectra_block,
+)
+from ndtomo_dask.byte_sizes import MB, human, parse_bytes
 from ndtomo_dask.errors import OptionError, PlanError
 from ndtomo_dask.kernels.reconstruction import METHODS
 from tests.strategies import frames, itemsizes, memory, scan_sizes, volume_sizes
@@ -45,29 +57,29 @@ def test_planning_needs_no_array_library():
 
 @given(size=st.integers(0, 10**16))
 def test_bytes_are_read_as_they_are_written(size):
-    assert plan.parse_bytes(plan.human(size)) == pytest.approx(size, rel=0.005)
+    assert parse_bytes(human(size)) == pytest.approx(size, rel=0.005)
 
 
 def test_bytes_in_words():
-    assert plan.parse_bytes(123) == 123
-    assert plan.parse_bytes(" 512MiB ") == 512 * 2**20
-    assert plan.parse_bytes("0.5 gb") == 5 * 10**8
-    assert plan.human(12 * 10**15) == "12000 TB"
+    assert parse_bytes(123) == 123
+    assert parse_bytes(" 512MiB ") == 512 * 2**20
+    assert parse_bytes("0.5 gb") == 5 * 10**8
+    assert human(12 * 10**15) == "12000 TB"
     for wrong in ("much", "3 parsec", "1.2.3GB", "-1GB", ""):
         with pytest.raises(OptionError, match=r"is not a size in bytes. Write it as '2GB'"):
-            plan.parse_bytes(wrong)
+            parse_bytes(wrong)
 
 
 @given(size=st.integers(1, 10**6), largest=st.integers(1, 10**6))
 def test_even_pieces_fit_and_are_as_few_as_can_be(size, largest):
-    piece = plan.even(size, largest)
+    piece = even(size, largest)
     assert 1 <= piece <= max(1, largest)
     assert -(-size // piece) == -(-size // largest)
 
 
 @given(size=st.integers(1, 5000), largest=st.integers(1, 200))
 def test_a_divisor_cuts_a_block_without_a_rest(size, largest):
-    piece = plan.divisor(size, largest)
+    piece = divisor(size, largest)
     assert size % piece == 0
     if size % largest == 0:
         assert piece == largest
@@ -76,11 +88,11 @@ def test_a_divisor_cuts_a_block_without_a_rest(size, largest):
 @given(sizes=scan_sizes, lead=frames, itemsize=itemsizes)
 def test_shards_of_projections_cover_the_scan(sizes, lead, itemsize):
     sizes = lead | sizes
-    block = plan.shard_of_projections(sizes, itemsize)
+    block = shard_of_projections(sizes, itemsize)
     assert list(block) == list(sizes)
     assert all(1 <= block[dim] <= sizes[dim] for dim in sizes)
     assert (block["translation"], block["channel"]) == (sizes["translation"], sizes["channel"])
-    inner = plan.inner_chunk(block, itemsize)
+    inner = inner_chunk(block, itemsize)
     assert all(1 <= inner[dim] <= block[dim] for dim in sizes)
 
 
@@ -91,7 +103,7 @@ def test_blocks_of_images_are_whole_and_cut_where_the_stored_chunks_are(
 ):
     sizes = lead | sizes
     multiple = min(multiple, sizes["channel"])
-    block = plan.image_block(sizes, itemsize, allowed_mem=allowed, multiple=multiple)
+    block = image_block(sizes, itemsize, allowed_mem=allowed, multiple=multiple)
     assert list(block) == list(sizes)
     assert all(1 <= block[dim] <= sizes[dim] for dim in sizes)
     assert all(block[dim] == sizes[dim] for dim in sizes if dim not in ("z", "channel"))
@@ -102,13 +114,13 @@ def test_blocks_of_images_are_whole_and_cut_where_the_stored_chunks_are(
 @given(sizes=volume_sizes, lead=frames, itemsize=itemsizes, allowed=memory)
 def test_blocks_of_spectra_are_whole_tiles_with_all_channels(sizes, lead, itemsize, allowed):
     sizes = lead | sizes
-    tile = plan.inner_chunk(sizes, itemsize)
-    block = plan.spectra_block(sizes, itemsize, allowed_mem=allowed, tile=tile)
+    tile = inner_chunk(sizes, itemsize)
+    block = spectra_block(sizes, itemsize, allowed_mem=allowed, tile=tile)
     assert block["channel"] == sizes["channel"]
     for dim in ("y", "x"):
         assert 1 <= block[dim] <= sizes[dim]
         assert block[dim] % tile[dim] == 0 or block[dim] == sizes[dim]
-    assert plan.blocks_of(sizes, block) >= 1
+    assert blocks_of(sizes, block) >= 1
 
 
 @pytest.mark.parametrize("method", ["fbp", "sirt", "cgls"])
@@ -142,8 +154,8 @@ def test_a_reconstruction_fits_or_is_refused(method, sizes, lead, itemsize, allo
 @given(sizes=volume_sizes, lead=frames, itemsize=itemsizes, allowed=memory)
 def test_decomposing_and_fitting_fit_or_are_refused(sizes, lead, itemsize, allowed):
     sizes = lead | sizes
-    tile = plan.inner_chunk(sizes, itemsize)
-    block = plan.spectra_block(sizes, itemsize, allowed_mem=allowed, tile=tile)
+    tile = inner_chunk(sizes, itemsize)
+    block = spectra_block(sizes, itemsize, allowed_mem=allowed, tile=tile)
     common = {"block": block, "allowed_mem": allowed}
     for step, options in (
         (plan.find_components, {"components": 5, "passes": 2}),
@@ -192,7 +204,7 @@ def test_a_plan_can_be_read():
 def test_a_worker_keeps_room_for_itself():
     assert machine.task_mem(4 * GB) < 0.6 * 4 * GB
     assert machine.task_mem(4 * GB, threads=2) * 2 <= machine.task_mem(4 * GB)
-    assert machine.task_mem(10**6) == plan.MB
+    assert machine.task_mem(10**6) == MB
 
 
 @pytest.mark.slow
@@ -204,11 +216,11 @@ def test_a_task_holds_what_its_plan_says(step, tmp_path):
     environment = os.environ | MEMORY_ENVIRONMENT
     done = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
     measured, projected = map(int, done.stdout.split())
-    figures = f"{step}: measured {plan.human(measured)}, projected {plan.human(projected)}"
+    figures = f"{step}: measured {human(measured)}, projected {human(projected)}"
     print(figures)  # noqa: T201
     assert measured <= projected + MEMORY_SLACK, figures
     padding = PADDING_WRITTEN if "fbp" in step else PADDING
-    assert projected - plan.READ_BUFFERS <= padding * measured
+    assert projected - READ_BUFFERS <= padding * measured
 
 
 @pytest.mark.parametrize("channels", [250, 1024, 1800])
@@ -216,13 +228,19 @@ def test_a_task_holds_what_its_plan_says(step, tmp_path):
 @pytest.mark.parametrize("size", [128, 512, 2048])
 def test_blocks_of_spectra_fit_every_verb_that_reads_them(channels, allowed, size):
     sizes = {"z": 10, "y": size, "x": size, "channel": channels}
-    tile = plan.inner_chunk({"z": 1, "y": size, "x": size, "channel": 64}, 4)
-    block = plan.spectra_block(sizes, 4, allowed_mem=allowed, tile=tile)
+    tile = inner_chunk({"z": 1, "y": size, "x": size, "channel": 64}, 4)
+    block = spectra_block(sizes, 4, allowed_mem=allowed, tile=tile)
     given = {"block": block, "allowed_mem": allowed}
     for made in (
         plan.find_components(sizes, 4, components=6, passes=2, **given),
         plan.per_pixel(
-            "map_components", sizes, 4, channels=channels, values=6, slab=plan.GRAM_ROWS, **given
+            "map_components",
+            sizes,
+            4,
+            channels=channels,
+            values=6,
+            slab=GRAM_ROWS,
+            **given,
         ),
         plan.per_pixel("fit_peaks", sizes, 4, channels=64, values=24, **given),
     ):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import ndtomo_dask as nd
-from ndtomo_dask import machine, plan
+from ndtomo_dask import machine
+from ndtomo_dask.byte_sizes import GB, MB
 from ndtomo_dask.errors import OptionError, PlanError, RecipeError, SchemaError
 from ndtomo_dask.planner import least_memory, plan_recipe
 from ndtomo_dask.recipe import make_recipe, read_recipe
@@ -151,9 +152,9 @@ def test_components_of_many_channels_take_fewer_and_larger_workers(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", scan, tmp_path / "out.zarr"))
     least = least_memory(recipe)
     with pytest.raises(PlanError, match="find_components would hold"):
-        plan_recipe(recipe, allowed_mem=least - plan.MB)
-    usual = machine.worker_layout(16, 8 * plan.GB)
-    larger = machine.worker_layout(16, 8 * plan.GB, least=least)
+        plan_recipe(recipe, allowed_mem=least - MB)
+    usual = machine.worker_layout(16, 8 * GB)
+    larger = machine.worker_layout(16, 8 * GB, least=least)
     assert larger.workers < usual.workers
     assert larger.threads >= usual.threads
     assert machine.task_mem(usual.memory) < least <= machine.task_mem(larger.memory)

@@ -12,7 +12,7 @@ from benchmarks.bare import do_share, write_hollow
 from benchmarks.model import Center, limits, predict
 from benchmarks.rates import Rates
 from benchmarks.sizes import TINY
-from ndtomo_dask.plan import KB, MB
+from ndtomo_dask.byte_sizes import KB, MB
 
 TINY_SHAPE = ["--pixels", "24", "--angles", "16", "--channels", "64"]
 RATES = Rates(6e-9, 6e-9, 1e-8, 1e-9, 4e-10, 5e-11, 1e-10, 5e-10, 2e-7, 0.2, 0.9)

@@ -3,16 +3,8 @@ import pytest
 import xarray as xr
 
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.schema import (
-    COORDINATES,
-    SINOGRAM,
-    VARIABLES,
-    VOLUME,
-    label,
-    record,
-    require,
-    step_of,
-)
+from ndtomo_dask.schema import label, record, require, step_of
+from ndtomo_dask.variables import COORDINATES, SINOGRAM, VARIABLES, VOLUME
 
 
 def test_every_variable_stands_under_its_own_name_with_a_unit():

@@ -22,7 +22,7 @@ from ndtomo_dask.graphs import block_keys, in_batches
 from ndtomo_dask.io.arrays import open_for_writing
 from ndtomo_dask.io.growing import Slices
 from ndtomo_dask.io.shards import ShardFiles
-from ndtomo_dask.schema import LEADING
+from ndtomo_dask.variables import LEADING
 
 _BATCH, _LARGEST_BATCH = 512, 4096
 """Blocks that are handed over at a time: whole slices, at least and at most so many."""

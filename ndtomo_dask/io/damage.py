@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ndtomo_dask import plan
+from ndtomo_dask.byte_sizes import human
 from ndtomo_dask.io.blocks import block_name
 from ndtomo_dask.io.repair import METADATA, stamp
 from ndtomo_dask.io.shards import MISSING, ShardFiles
@@ -58,7 +58,7 @@ class Verification:
         missing = sum(damage.is_missing for damage in self.damages)
         said = (
             f"{self.store}: {self.blocks} blocks of {self.variables} variables read, "
-            f"{plan.human(self.nbytes)}; {len(self.damages) - missing} damaged, "
+            f"{human(self.nbytes)}; {len(self.damages) - missing} damaged, "
             f"{missing} missing."
         )
         return said + (" ndtomo-dask run RECIPE --resume repairs it." if self.damages else "")

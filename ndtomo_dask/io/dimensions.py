@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.schema import ANGLE, CHANNEL, TIME, TRANSLATION, X, Y, Z
+from ndtomo_dask.variables import ANGLE, CHANNEL, TIME, TRANSLATION, X, Y, Z
 
 KINDS: dict[str, tuple[str, ...]] = {
     "sinogram": (TIME, Z, ANGLE, TRANSLATION, CHANNEL),

@@ -13,7 +13,7 @@ import xarray as xr
 from ndtomo_dask.errors import BackendError, SchemaError, StoreError, check_choice, nearest
 from ndtomo_dask.io.write_hdf5 import write_ndtomo, write_nexus
 from ndtomo_dask.io.xye import write_xye
-from ndtomo_dask.schema import CHANNEL, SPECTRAL_AXES, X, Y
+from ndtomo_dask.variables import CHANNEL, SPECTRAL_AXES, X, Y
 
 Format = Literal["ndtomo", "nexus", "xy", "xye", "png"]
 SUFFIXES: dict[str, Format] = {

@@ -23,7 +23,7 @@ from ndtomo_dask.io.dimensions import GROWS, KINDS
 from ndtomo_dask.io.hdf5 import HDF5Array, find_dataset
 from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.io.swmr import chunks_there, growing_source, read_whole
-from ndtomo_dask.schema import ANGLE, LEADING
+from ndtomo_dask.variables import ANGLE, LEADING
 
 WATCHED = "watched"
 """Key of a dataset's encoding: what is watched of a scan that was opened with ``follow``."""

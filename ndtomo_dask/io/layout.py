@@ -12,14 +12,15 @@ import xarray as xr
 import zarr
 from dask.base import tokenize
 
-from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, sizes_of
+from ndtomo_dask.block_sizes import image_block, spectra_block
+from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import StoreError, check_choice
 from ndtomo_dask.io.arrays import open_for_reading
 
 LAYOUTS = ("images", "spectra")
-_EAGER = plan.MB
+_EAGER = MB
 """Arrays up to this size are read when the store is opened."""
 
 
@@ -118,10 +119,10 @@ def _block(
     if not images:
         return {dim: min(size, shard[dim]) for dim, size in sizes.items()}
     if layout == "images":
-        return plan.image_block(sizes, itemsize, allowed_mem=allowed_mem, multiple=inner["channel"])
+        return image_block(sizes, itemsize, allowed_mem=allowed_mem, multiple=inner["channel"])
     if "angle" in sizes:
         return {
             **{dim: min(size, shard[dim]) for dim, size in sizes.items()},
             "channel": sizes["channel"],
         }
-    return plan.spectra_block(sizes, itemsize, allowed_mem=allowed_mem, tile=inner)
+    return spectra_block(sizes, itemsize, allowed_mem=allowed_mem, tile=inner)

@@ -28,7 +28,7 @@ from ndtomo_dask.io.hdf5 import (
 )
 from ndtomo_dask.io.nexus import as_float, variable_attrs
 from ndtomo_dask.io.nxdata import attribute_text
-from ndtomo_dask.schema import ANGLE, CHANNEL, COORDINATES, TRANSLATION, VARIABLES, X, Y, Z
+from ndtomo_dask.variables import ANGLE, CHANNEL, COORDINATES, TRANSLATION, VARIABLES, X, Y, Z
 
 Kind = Literal["volume", "sinogram"]
 

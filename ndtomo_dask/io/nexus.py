@@ -26,7 +26,7 @@ from ndtomo_dask.io.growing import WATCHED, GrowingDataset, final_shape, limits_
 from ndtomo_dask.io.hdf5 import BLOCK_BYTES, HDF5Array, describe, find_dataset, lazy, open_file
 from ndtomo_dask.io.nxdata import attribute_text, axis_words, default_of, find_default, siblings
 from ndtomo_dask.io.swmr import describe_growing, read_whole, refuse_untellable
-from ndtomo_dask.schema import ANGLE, CHANNEL, COORDINATES, LEADING, TIME, VARIABLES
+from ndtomo_dask.variables import ANGLE, CHANNEL, COORDINATES, LEADING, TIME, VARIABLES
 
 __all__ = ["find_default", "open_followed", "open_mapped"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ndtomo_dask.io.dimensions import KINDS, SPECTRAL_WORDS, dimension_of, is_angle
 from ndtomo_dask.io.hdf5 import open_file
-from ndtomo_dask.schema import CHANNEL, COORDINATES, VARIABLES
+from ndtomo_dask.variables import CHANNEL, COORDINATES, VARIABLES
 
 BESIDE = {
     "wavelength": ("instrument/monochromator/wavelength", "instrument/beam/incident_wavelength"),

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, sizes_of
+from ndtomo_dask.block_sizes import LARGEST_BLOCK, shard_of_projections
+from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import OptionError, SchemaError, StoreError, nearest
 from ndtomo_dask.io.dimensions import KINDS
@@ -76,7 +77,7 @@ def open_scan(
     """
     path = Path(path)
     _check_expected(expect)
-    block_bytes = min(plan.LARGEST_BLOCK, max(plan.MB, allowed_memory(allowed_mem) // 4))
+    block_bytes = min(LARGEST_BLOCK, max(MB, allowed_memory(allowed_mem) // 4))
     if path.is_dir():
         if datasets:
             raise OptionError(
@@ -160,6 +161,4 @@ def by_projection(ds: xr.Dataset) -> xr.Dataset:
         return ds
     sinogram = ds["sinogram"]
     sizes = sizes_of(sinogram)
-    return ds.assign(
-        sinogram=sinogram.chunk(plan.shard_of_projections(sizes, sinogram.dtype.itemsize))
-    )
+    return ds.assign(sinogram=sinogram.chunk(shard_of_projections(sizes, sinogram.dtype.itemsize)))

@@ -20,6 +20,13 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import block_of, is_lazy, sizes_of
+from ndtomo_dask.block_sizes import (
+    LARGEST_BLOCK,
+    divisor,
+    image_block,
+    inner_chunk,
+    shard_of_projections,
+)
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.blocks import Share, write_blocks, write_here
 from ndtomo_dask.io.growing import Slices
@@ -256,11 +263,11 @@ def _in_blocks(array: xr.DataArray) -> xr.DataArray:
 
 def _block_in_memory(array: xr.DataArray) -> dict[str, int]:
     sizes = sizes_of(array)
-    if array.nbytes <= plan.LARGEST_BLOCK or "channel" not in sizes:
+    if array.nbytes <= LARGEST_BLOCK or "channel" not in sizes:
         return sizes
     if "angle" in sizes:
-        return plan.shard_of_projections(sizes, array.dtype.itemsize)
-    return plan.image_block(sizes, array.dtype.itemsize, allowed_mem=plan.DEFAULT_ALLOWED_MEM)
+        return shard_of_projections(sizes, array.dtype.itemsize)
+    return image_block(sizes, array.dtype.itemsize, allowed_mem=plan.DEFAULT_ALLOWED_MEM)
 
 
 def _write_template(
@@ -315,10 +322,10 @@ def _encoding(array: xr.DataArray) -> dict[str, Any]:
     encoding: dict[str, Any] = {"compressors": COMPRESSORS}
     if array.ndim:
         block = block_of(array)
-        inner = plan.inner_chunk(block, array.dtype.itemsize)
+        inner = inner_chunk(block, array.dtype.itemsize)
         # A shard is whole inner chunks; where blocks have neighbors it must end where they begin.
         split = {str(dim) for dim, chunks in array.chunksizes.items() if len(chunks) > 1}
-        inner |= {dim: plan.divisor(block[dim], inner[dim]) for dim in split}
+        inner |= {dim: divisor(block[dim], inner[dim]) for dim in split}
         encoding["chunks"] = tuple(inner.values())
         encoding["shards"] = tuple(-(-block[dim] // inner[dim]) * inner[dim] for dim in block)
     if array.dtype.kind == "f":

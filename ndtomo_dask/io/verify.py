@@ -13,6 +13,7 @@ import yaml
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.computing import compute
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.graphs import Batch
@@ -21,7 +22,6 @@ from ndtomo_dask.io.heartbeat import LOGGER
 from ndtomo_dask.io.repair import METADATA, nodes, record_of, stamp, write_record
 from ndtomo_dask.io.shards import DENIED, MISSING, ShardFiles
 from ndtomo_dask.io.store import DIGEST
-from ndtomo_dask.plan import MB
 
 Part = list[tuple[str, int, int]]
 """Blocks of some arrays, from where to where in the grid of each: what one task reads."""

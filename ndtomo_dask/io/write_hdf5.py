@@ -17,17 +17,8 @@ from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.io.ndtomo import OTHER_AXES
 from ndtomo_dask.io.nexus import COMPANIONS, FIELDS
 from ndtomo_dask.io.nxdata import EXTRA
-from ndtomo_dask.schema import (
-    ANGLE,
-    CHANNEL,
-    SPECTRAL_AXES,
-    TIME,
-    TRANSLATION,
-    X,
-    Y,
-    Z,
-    package_version,
-)
+from ndtomo_dask.schema import package_version
+from ndtomo_dask.variables import ANGLE, CHANNEL, SPECTRAL_AXES, TIME, TRANSLATION, X, Y, Z
 
 BATCH_BYTES = 256 * 2**20
 """Blocks computed at once may hold this many bytes together, or be one block."""

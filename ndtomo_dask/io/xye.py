@@ -21,7 +21,8 @@ from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, StoreError, check_choice
 from ndtomo_dask.kernels.peak_search import bridged, noise_of
-from ndtomo_dask.schema import CHANNEL, SPECTRAL_AXES, require, variable_named
+from ndtomo_dask.schema import require, variable_named
+from ndtomo_dask.variables import CHANNEL, SPECTRAL_AXES
 
 Errors = Literal["variance", "counts", "noise"]
 ERRORS = ("variance", "counts", "noise")

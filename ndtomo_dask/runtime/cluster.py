@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dask
 import yaml
 
+from ndtomo_dask.byte_sizes import parse_bytes
 from ndtomo_dask.errors import OptionError, nearest
-from ndtomo_dask.plan import parse_bytes
 from ndtomo_dask.runtime import cuda, jobqueue, kubernetes, local, mpi
 from ndtomo_dask.runtime.options import checked_options
 from ndtomo_dask.runtime.progress import compute_anywhere

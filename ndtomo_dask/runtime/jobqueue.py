@@ -11,8 +11,8 @@ import dask
 from dask.utils import parse_timedelta
 
 from ndtomo_dask import machine
+from ndtomo_dask.byte_sizes import parse_bytes
 from ndtomo_dask.errors import BackendError, OptionError
-from ndtomo_dask.plan import parse_bytes
 from ndtomo_dask.runtime.environment import export_lines
 from ndtomo_dask.runtime.libraries import imported
 from ndtomo_dask.runtime.local import ANY_PORT

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Any
 
-from ndtomo_dask import plan
+from ndtomo_dask.byte_sizes import parse_bytes
 from ndtomo_dask.errors import OptionError, nearest
 
 MANY = 10**6
@@ -34,7 +34,7 @@ def _count(name: str, value: Any) -> int:
 def _size(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise OptionError(f"{name}={value!r} is not a size in bytes. Write it as '16GB'.")
-    return plan.parse_bytes(value)
+    return parse_bytes(value)
 
 
 def _text(name: str, value: Any) -> str:

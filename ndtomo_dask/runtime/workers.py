@@ -8,10 +8,10 @@ from typing import Any
 
 import dask
 
+from ndtomo_dask.byte_sizes import human
 from ndtomo_dask.errors import OptionError, PlanError
 from ndtomo_dask.kernels.threads import limit_blas
 from ndtomo_dask.machine import task_mem, worker_mem
-from ndtomo_dask.plan import human
 
 Facts = dict[str, Any]
 SAME = ("ndtomo-dask", "python", "zarr", "numpy")

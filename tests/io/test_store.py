@@ -297,7 +297,7 @@ import sys, time
 import numpy as np, xarray as xr, dask, dask.array as da
 from pathlib import Path
 from ndtomo_dask.io.store import save
-from ndtomo_dask.schema import record
+from ndtomo_dask.schema import (record)
 
 def slow_block(block, block_id):
     if len(sys.argv) > 2:

@@ -1,0 +1,23 @@
+"""Corrections of sinograms, and the estimates that they apply.
+
+A correction is lazy and leaves its input alone. What it needs to know of the whole scan has a
+``find_`` twin that computes it once; a correction that is not given that estimate works it out
+along the way, at the price of reading the data once more.
+"""
+
+from ndtomo_dask.correct.air import find_air, remove_air
+from ndtomo_dask.correct.flux import (
+    find_projection_scale,
+    normalize_monitor,
+    normalize_projections,
+)
+from ndtomo_dask.correct.transmission import flat_field
+
+__all__ = [
+    "find_air",
+    "find_projection_scale",
+    "flat_field",
+    "normalize_monitor",
+    "normalize_projections",
+    "remove_air",
+]

@@ -1,0 +1,39 @@
+"""What corrections share: estimates checked, blocks mapped, units kept."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from ndtomo_dask.apply import apply_kernel
+from ndtomo_dask.errors import SchemaError
+from ndtomo_dask.schema import floating, require
+from ndtomo_dask.variables import Variable
+
+Side = Literal["both", "first", "last"]
+
+
+def given_estimate(
+    found: xr.Dataset, variable: Variable, sinogram: xr.DataArray, verb: str
+) -> xr.DataArray:
+    """Return an estimate that a ``find_`` verb made, if it is one of this scan."""
+    estimate = require(found, variable, verb=verb)
+    for dim, size in estimate.sizes.items():
+        if sinogram.sizes.get(dim) != size:
+            raise SchemaError(
+                f"{verb} was given {variable.name!r} with {size} entries along {dim!r}, but the "
+                f"sinogram has {sinogram.sizes.get(dim, 'none')}. Find it in the same scan."
+            )
+    return estimate
+
+
+def correct_blocks(
+    block: Callable[..., np.ndarray],
+    sinogram: xr.DataArray,
+    *beside: xr.DataArray,
+    **options: Any,
+) -> xr.DataArray:
+    """Apply a correction that leaves the unit of the data as it was."""
+    corrected = apply_kernel(block, sinogram, *beside, dtype=floating(sinogram.dtype), **options)
+    return corrected.assign_attrs(sinogram.attrs)
