@@ -23,7 +23,7 @@ def test_any_projection_can_be_drawn_alone():
 
 def test_counts_do_not_depend_on_the_blocks(monkeypatch):
     expected = simulate_scan(**SMALL, slices=2).sinogram
-    monkeypatch.setattr("ndtomo_dask.plan.LEAST_TASKS", 3)
+    monkeypatch.setattr("ndtomo_dask.block_sizes.LEAST_TASKS", 3)
     actual = simulate_scan(**SMALL, slices=2).sinogram
     assert actual.chunks != expected.chunks
     np.testing.assert_array_equal(actual, expected)

@@ -103,7 +103,7 @@ def test_one_block_is_one_task_is_one_shard(volume, tmp_path):
 )
 @pytest.mark.parametrize("dims", [("angle", "translation", "channel"), ("y", "x", "channel")])
 def test_no_two_blocks_share_a_shard(dims, sizes, chunks, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr("ndtomo_dask.plan.INNER_CHUNK", 20_000)
+    monkeypatch.setattr("ndtomo_dask.block_sizes.INNER_CHUNK", 20_000)
     data = rng.standard_normal(sizes)
     name = "volume" if "y" in dims else "sinogram"
     ds = xr.Dataset({name: (dims, da.from_array(data, chunks=chunks))})
