@@ -1,7 +1,7 @@
 """Spectra of fitted peaks: the model, what it leaves, and each peak by itself."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,7 +17,7 @@ from ndtomo_dask.apply import (
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.window_fit import KEPT
-from ndtomo_dask.kernels.window_values import Table, WindowValues, evaluate_windows
+from ndtomo_dask.kernels.window_values import SLAB, Table, WindowValues, evaluate_windows
 from ndtomo_dask.peak_maps import peak_map
 from ndtomo_dask.peak_record import read_windows
 from ndtomo_dask.schema import anywhere, floating, label, require
@@ -156,18 +156,26 @@ def _evaluated(
     rows: xr.DataArray, axis: np.ndarray, windows: Sequence[WindowValues], table: Table,
     part: str, allowed: int,
 ) -> xr.DataArray:  # fmt: skip
-    peaks = len(table.peaks) if part == "components" else 1
     sizes = {**sizes_of(rows), CHANNEL: rows.sizes["column"]}
     del sizes["column"]
     block = {**block_of(rows), CHANNEL: sizes[CHANNEL]}
     del block["column"]
     plan.per_pixel(
         f"evaluate_peaks ({part})", sizes, rows.dtype.itemsize, channels=3 * axis.size,
-        values=axis.size * peaks, slab=4096, block=block, allowed_mem=allowed,
+        values=axis.size, slab=SLAB, block=block, allowed_mem=allowed,
     )  # fmt: skip
-    out = {"peak": peaks, CHANNEL: axis.size} if part == "components" else {CHANNEL: axis.size}
-    found = apply_kernel(
-        evaluate_windows, rows, core=["column"], out=out, dtype=rows.dtype, axis=axis,
-        windows=list(windows), table=table, part=part,
-    )  # fmt: skip
-    return found.assign_coords(peak=list(table.peaks)) if part == "components" else found
+    given: dict[str, Any] = {"axis": axis, "windows": list(windows), "table": table, "part": part}
+    if part != "components":
+        out = {CHANNEL: axis.size}
+        return apply_kernel(
+            evaluate_windows, rows, core=["column"], out=out, dtype=rows.dtype, **given
+        )
+    # One task per peak: all peaks of a block may be many times the block.
+    single = [
+        apply_kernel(
+            evaluate_windows, rows, core=["column"], out={"peak": 1, CHANNEL: axis.size},
+            dtype=rows.dtype, **given, peaks=(peak,),
+        )
+        for peak in table.peaks
+    ]  # fmt: skip
+    return xr.concat(single, "peak").assign_coords(peak=list(table.peaks))

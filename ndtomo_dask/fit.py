@@ -24,7 +24,7 @@ from ndtomo_dask.peak_options import (
 )
 from ndtomo_dask.peak_record import WINDOWS, write_windows
 from ndtomo_dask.peak_ties import ties_of
-from ndtomo_dask.peak_windows import PeakWindow, is_table, lay_windows
+from ndtomo_dask.peak_windows import PeakWindow, as_table, is_table, lay_windows
 from ndtomo_dask.schema import anywhere, floating, label, require, variable_named, without_masked
 from ndtomo_dask.variables import (
     CHANNEL,
@@ -42,9 +42,9 @@ INTEGERS = {"iterations": "int16", "status": "uint8", "at_bound": "uint8"}
 
 def fit_peaks(
     ds: xr.Dataset,
+    peaks: xr.Dataset | Any = None,
     *,
     windows: Mapping[str, Sequence[float]] | None = None,
-    peaks: Any = None,
     axis: str | None = None,
     shape: str | Mapping[str, str] = "pseudo_voigt",
     background: Any = 1,
@@ -67,15 +67,16 @@ def fit_peaks(
     ----------
     ds
         A dataset with ``variable`` in whole spectra (``open_scan(store, layout="spectra")``).
+    peaks
+        A table such as `find_peaks` returns, edited or not, also as a pandas table, or as lists by
+        column: peaks whose windows overlap or touch are fitted together. Variables ``shape`` and
+        ``window`` (names of windows to be shared) may be added to it. Or, with ``windows``,
+        positions by peak and window, such as ``{"multiplet": {"a": 3.07, "b": 3.1}}``. Peaks of one
+        window begin at these positions and stay half-way apart, unless ``bounds`` or ``start`` say
+        more.
     windows
         First and last axis value of each window, by its name, such as ``{"Ni 111": (3.05, 3.13)}``.
         It has one peak of that name, unless ``peaks`` says more.
-    peaks
-        A table such as `find_peaks` returns, edited or not, also as a pandas table: peaks whose
-        windows overlap or touch are fitted together. Variables ``shape`` and ``window`` (names of
-        windows to be shared) may be added to it. Or, with ``windows``, positions by peak and
-        window, such as ``{"multiplet": {"a": 3.07, "b": 3.1}}``. Peaks of one window begin at these
-        positions and stay half-way apart, unless ``bounds`` or ``start`` say more.
     axis
         ``"tth"``, ``"q"``, ``"d"`` or ``"energy"``; may be left out where there is only one.
     shape
@@ -173,7 +174,7 @@ def _spectra(ds: xr.Dataset, variable: str) -> xr.DataArray:
 
 
 def _axis_of(peaks: Any, axis: str | None) -> str | None:
-    own = peaks.attrs.get("axis") if is_table(peaks) else None
+    own = getattr(peaks, "attrs", {}).get("axis")
     if own is not None and axis is not None and own != axis:
         raise OptionError(
             f"fit_peaks was asked for axis {axis!r}, but the table of peaks was found on {own!r}."
@@ -264,15 +265,24 @@ def _plan(
     )  # fmt: skip
 
 
-def columns_planned(options: Mapping[str, Any]) -> int:
-    """Columns that a fit with the options of a recipe makes, at most."""
-    windows, peaks = options.get("windows") or {"": ()}, options.get("peaks") or {}
-    count = sum(len(peaks.get(name, [name])) for name in windows)
+def columns_planned(options: Mapping[str, Any], found: int = 0) -> tuple[int, int]:
+    """Peaks and columns of a fit with the options of a recipe, at most.
+
+    ``found`` is how many a table may have that is not known yet.
+    """
+    windows, peaks = options.get("windows") or {}, options.get("peaks") or {}
     chosen = options.get("shape", "pseudo_voigt")
     shapes = [*chosen.values()] if isinstance(chosen, Mapping) else [chosen]
+    count = found
+    if is_table(peaks):
+        table = as_table(peaks)
+        count = table.sizes["peak"]
+        shapes += [str(shape) for shape in table["shape"].values] if "shape" in table else []
+    elif windows:
+        count = sum(len(peaks.get(name, [name])) for name in windows)
     terms = len(background_rows(options.get("background", 1), [0.0, 1.0]))
     columns = columns_for([shape for shape in shapes if shape in SHAPES], 1, terms)
-    return len(columns.names) * count + len(windows) * columns.terms
+    return count, len(columns.names) * count + (len(windows) or count) * columns.terms
 
 
 def _peak_maps(

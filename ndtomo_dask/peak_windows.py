@@ -84,18 +84,34 @@ def read_table(table: xr.Dataset, *, verb: str) -> dict[str, tuple[float, float]
 
 
 def is_table(peaks: Any) -> bool:
-    """Tell a table of peaks, of xarray or pandas, from a mapping."""
-    return isinstance(peaks, xr.Dataset) or hasattr(peaks, "to_xarray")
+    """Tell a table of peaks, of xarray, pandas or lists, from positions by window."""
+    listed = isinstance(peaks, Mapping) and isinstance(peaks.get("peak"), list | tuple)
+    return listed or isinstance(peaks, xr.Dataset) or hasattr(peaks, "to_xarray")
 
 
 def as_table(peaks: Any) -> xr.Dataset:
-    """Bring a table of xarray or pandas, such as one read from CSV, to a dataset along ``peak``."""
+    """Bring a table of xarray, pandas or lists by column to a dataset along ``peak``."""
     if isinstance(peaks, xr.Dataset):
         return peaks
+    if isinstance(peaks, Mapping):
+        return _of_lists(peaks)
     if "peak" in peaks.columns:
         peaks = peaks.set_index("peak")
     table: xr.Dataset = peaks.rename_axis("peak").to_xarray()
     return table.assign_coords(peak=[str(name) for name in table.peak.values])
+
+
+def _of_lists(columns: Mapping[str, Sequence[Any]]) -> xr.Dataset:
+    count = len(columns["peak"])
+    for name, column in columns.items():
+        if not isinstance(column, list | tuple) or len(column) != count:
+            raise OptionError(
+                f"peaks has {count} names, but column {name!r} is {column!r}; a table of peaks "
+                f"needs a value of each."
+            )
+    names = [str(name) for name in columns["peak"]]
+    others = {name: ("peak", list(column)) for name, column in columns.items() if name != "peak"}
+    return xr.Dataset(others, {"peak": names})
 
 
 def _of_names(windows: Windows | None, peaks: Any, values: xr.DataArray) -> list[PeakWindow]:

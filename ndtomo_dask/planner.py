@@ -1,8 +1,8 @@
 """Planning a recipe: what each step will read, hold and write, before any of it runs."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from ndtomo_dask.block_sizes import (
 )
 from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.component_methods import LARGEST_GRAM
+from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import PlanError, RecipeError, nearest
 from ndtomo_dask.fit import columns_planned
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.kernels.moments import MOMENTS
 from ndtomo_dask.kernels.sketch import READINGS
+from ndtomo_dask.kernels.window_fit import KEPT
+from ndtomo_dask.kernels.window_values import SLAB
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import FOUND, Recipe, Step
 from ndtomo_dask.scan_geometry import geometry_of
@@ -35,6 +38,8 @@ SINGLE = ("time", "z", "angle", "y", "x")
 _SEARCHED = range(64, 16 * 10**6)
 """MB that a task may need: from 64, where blocks are small already, to 16 TB."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
+USUAL_PEAKS = 32
+"""How many peaks a search is taken to find that is not told how many to keep."""
 MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall")
 """Verbs that touch no data, or maps only, which are small."""
 
@@ -55,6 +60,10 @@ class _State:
     """Whether a step has found the moments of the spectra."""
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the images, once they are reconstructed."""
+    found_peaks: int = 0
+    """How many peaks a step may find."""
+    fitted: tuple[int, int] = (0, 0)
+    """How many peaks are fitted, and the values that a pixel then has."""
 
 
 def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list[Plan]:
@@ -121,13 +130,13 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     given = ds
     # One block, since where blocks must be whole the runner sees to it.
     ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
-    found: set[str] = set()
+    found: dict[str, Step] = {}
     with unlimited_memory():
         for number, step in enumerate(recipe.steps):
             ds = ds.isel({dim: [0] for dim in _single(recipe.steps[number:]) if dim in ds.dims})
             if not step.finds:
                 ds = step.definition.function(ds, *_imagined(ds, step, found), **step.options)
-            found |= FOUND.get(step.verb, set())
+            found |= dict.fromkeys(FOUND.get(step.verb, ()), step)
     for name in recipe.save:
         if name not in ds:
             made = [str(name) for name in ds.data_vars if name not in given] or [*ds.data_vars]
@@ -142,7 +151,7 @@ def _single(steps: Sequence[Step]) -> list[str]:
     return [dim for dim in SINGLE if dim not in grid]
 
 
-def _imagined(ds: xr.Dataset, step: Step, found: Collection[str]) -> list[xr.Dataset]:
+def _imagined(ds: xr.Dataset, step: Step, found: Mapping[str, Step]) -> list[xr.Dataset]:
     """Stand-in for what a verb must be given, or would be of what is found; of the right shape."""
     sizes = {str(dim): size for dim, size in ds.sizes.items()}
     shift, spectrum = np.zeros(sizes.get("angle", 0)), np.ones((1, sizes.get("channel", 0)))
@@ -157,10 +166,22 @@ def _imagined(ds: xr.Dataset, step: Step, found: Collection[str]) -> list[xr.Dat
     }
     name = step.definition.applies
     given = step.is_given or not (step.definition.required or name in found)
+    if name == "window_low" and not given:
+        return [_imagined_peaks(ds, found[name].options.get("axis"))]
     if given or name not in stand_ins:
         return []
     beside = {"spectral_weight": table, "kept_channel": kept} if name == "spectral_basis" else {}
     return [xr.Dataset({name: stand_ins[name], **beside})]
+
+
+def _imagined_peaks(ds: xr.Dataset, axis: str | None) -> xr.Dataset:
+    """Two peaks that are fitted together, so that ties have what they tie."""
+    values = spectral_axis(ds, axis, verb="find_peaks")
+    low, high = float(values.min()), float(values.max())
+    places = [low + (high - low) / 3, high - (high - low) / 3]
+    columns = {"position": places, "window_low": [low, low], "window_high": [high, high]}
+    table = xr.Dataset({name: ("peak", column) for name, column in columns.items()})
+    return table.assign_coords(peak=["a", "b"]).assign_attrs(axis=str(values.name))
 
 
 def _correct(state: _State, step: Step) -> list[Plan]:
@@ -272,11 +293,38 @@ def _map_clusters(state: _State, step: Step) -> list[Plan]:  # noqa: ARG001
     return [_per_pixel("map_clusters", state, state.sizes["channel"], 1, slab=GRAM_ROWS)]
 
 
+def _find_peaks(state: _State, step: Step) -> list[Plan]:
+    state.found_peaks = step.options.get("peaks") or USUAL_PEAKS
+    return _correct(state, step)
+
+
 def _fit_peaks(state: _State, step: Step) -> list[Plan]:
-    values, variance = columns_planned(step.options), step.options.get("variance")
+    state.fitted = columns_planned(step.options, state.found_peaks)
+    values, variance = state.fitted[1], step.options.get("variance")
     weighted = step.options.get("likelihood") == "weighted" or variance not in (None, "counts")
     channels = min(state.sizes["channel"], 256)
     return [_per_pixel("fit_peaks", state, channels, values, arrays=1 + weighted)]
+
+
+def _evaluate_peaks(state: _State, step: Step) -> list[Plan]:
+    """Plan a pass over the maps for each part; a residual reads the data, too."""
+    parts = step.options.get("parts", "model")
+    stored = state.scan.sizes.get("peak", 1)
+    peaks, columns = state.fitted if state.fitted[0] else (stored, stored * len(KEPT))
+    channels, plans = state.sizes["channel"], []
+    for part in [parts] if isinstance(parts, str) else parts:
+        held = columns + channels * (part == "residual")
+        made = plan.per_pixel(
+            f"evaluate_peaks ({part})", {**state.sizes, "channel": held}, state.itemsize,
+            channels=3 * channels, values=channels, slab=SLAB, allowed_mem=state.allowed_mem,
+            block={**state.block, "channel": held},
+        )  # fmt: skip
+        times = peaks if part == "components" else 1
+        plans.append(replace(
+            made, tasks=made.tasks * times, read_bytes=made.read_bytes * times,
+            written_bytes=made.written_bytes * times,
+        ))  # fmt: skip
+    return plans
 
 
 def _peak_moments(state: _State, step: Step) -> list[Plan]:
@@ -303,6 +351,8 @@ _PLANNERS: dict[str, Callable[[_State, Step], list[Plan]]] = {
     "map_components": _map_components,
     "find_clusters": _find_clusters,
     "map_clusters": _map_clusters,
+    "find_peaks": _find_peaks,
     "fit_peaks": _fit_peaks,
+    "evaluate_peaks": _evaluate_peaks,
     "peak_moments": _peak_moments,
 }

@@ -16,10 +16,13 @@ from ndtomo_dask.clusters import find_clusters, map_clusters
 from ndtomo_dask.compress import find_spectral_basis
 from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
 from ndtomo_dask.errors import RecipeError, nearest
+from ndtomo_dask.evaluate import evaluate_peaks
 from ndtomo_dask.fit import fit_peaks
 from ndtomo_dask.io.nexus import KEYS as MAP_KEYS
+from ndtomo_dask.io.peak_tables import inline_table
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.moments import peak_moments
+from ndtomo_dask.peak_table import find_peaks
 from ndtomo_dask.reconstruct import reconstruct
 
 
@@ -32,6 +35,8 @@ class Verb:
     """Variable and layout it must have; None where any blocks will do."""
     applies: str | None = None
     """Variable of a ``find_`` result that it applies, where it takes one."""
+    instead: str | None = None
+    """Option that stands in place of that result."""
     required: bool = False
     """Whether it cannot do without that result."""
     replaces: str | None = None
@@ -59,7 +64,9 @@ VERBS = {
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),
     "find_clusters": Verb(find_clusters, _SPECTRA, "spectral_gram"),
     "map_clusters": Verb(map_clusters, _SPECTRA, "cluster_spectrum", required=True),
-    "fit_peaks": Verb(fit_peaks, _SPECTRA),
+    "find_peaks": Verb(find_peaks, _SPECTRA),
+    "fit_peaks": Verb(fit_peaks, _SPECTRA, "window_low", "windows"),
+    "evaluate_peaks": Verb(evaluate_peaks, _SPECTRA),
     "peak_moments": Verb(peak_moments, _SPECTRA),
     "lattice_parameter": Verb(crystal.lattice_parameter),
     "strain": Verb(crystal.strain),
@@ -75,6 +82,7 @@ FOUND = {
     "find_spectral_moments": {"spectral_gram"},
     "find_components": {"component_spectrum"},
     "find_clusters": {"cluster_spectrum"},
+    "find_peaks": {"window_low"},
 }
 """What each ``find_`` verb returns that another may apply."""
 KEYS = ("input", "output", "steps", "save", "cluster")
@@ -100,8 +108,10 @@ class Step:
     @property
     def is_given(self) -> bool:
         """Whether what the verb applies stands among its options."""
+        if self.definition.applies is None:
+            return False
         parameters = [*inspect.signature(self.definition.function).parameters]
-        return self.definition.applies is not None and parameters[1] in self.options
+        return bool({parameters[1], self.definition.instead} & {*self.options})
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ def _step(entry: Any, name: str) -> Step:
             f"{name}: options of {verb} are written {{option: value}}, not {options!r}."
         )
     _check_options(verb, options, name)
-    return Step(verb, options)
+    return Step(verb, inline_table(options) if verb == "fit_peaks" else options)
 
 
 def _with_basis(step: Step) -> list[Step]:

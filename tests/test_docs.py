@@ -133,7 +133,11 @@ def check_arguments(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("page", "block"), each_block("yaml"))
-def test_recipes_and_cluster_files_are_valid(page: Path, block: Block) -> None:
+def test_recipes_and_cluster_files_are_valid(
+    page: Path, block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("peaks.csv").write_text("peak,position,window_low,window_high\n111,3.1,3.0,3.2\n")
     content = yaml.safe_load(block.text)
     if "steps" in content:
         make_recipe(content, name=title(page))

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import StoreError, check_choice
 from ndtomo_dask.io.arrays import open_for_reading
 
+_PLANNED = ("time", "z", "angle", "translation", "y", "x", "channel")
 LAYOUTS = ("images", "spectra")
 _EAGER = MB
 """Arrays up to this size are read when the store is opened."""
@@ -118,6 +120,11 @@ def _block(
     )
     if not images:
         return {dim: min(size, shard[dim]) for dim, size in sizes.items()}
+    beside = {dim: min(size, shard[dim]) for dim, size in sizes.items() if dim not in _PLANNED}
+    if beside:  # such as peaks, each with an image of spectra
+        others = {dim: size for dim, size in sizes.items() if dim not in beside}
+        held = itemsize * prod(beside.values())
+        return beside | _block(others, inner, shard, held, layout, allowed_mem)
     if layout == "images":
         return image_block(sizes, itemsize, allowed_mem=allowed_mem, multiple=inner["channel"])
     if "angle" in sizes:

@@ -50,9 +50,10 @@ class Table:
 
 
 def evaluate_windows(
-    rows: Values, *, axis: Float64, windows: Sequence[WindowValues], table: Table, part: str
-) -> Values:
-    """Evaluate the model or the background of every window, or every peak by itself.
+    rows: Values, *, axis: Float64, windows: Sequence[WindowValues], table: Table, part: str,
+    peaks: Sequence[str] = (),
+) -> Values:  # fmt: skip
+    """Evaluate the model or the background of every window, or some peaks, each by itself.
 
     NaN outside the windows and where nothing was fitted. A channel of two windows belongs to the
     one whose middle is nearer. A peak that was left out adds nothing to the model.
@@ -60,13 +61,13 @@ def evaluate_windows(
     # (..., column) -> (..., channel), or (..., peak, channel) of "components"
     """
     flat = rows.reshape(-1, rows.shape[-1])
-    lead = (len(table.peaks),) if part == "components" else ()
+    lead = (len(peaks),) if part == "components" else ()
     found = np.full((len(flat), *lead, axis.size), np.nan, dtype=rows.dtype)
     for begin in range(0, len(flat), SLAB):
         slab, target = flat[begin : begin + SLAB], found[begin : begin + SLAB]
         for window in windows:
             if part == "components":
-                _write_peaks(slab, target, axis, window, table)
+                _write_peaks(slab, target, axis, window, table, peaks)
             else:
                 values = _values(slab, axis[window.inside], window, table, part)
                 target[:, window.inside[window.own]] = values[:, window.own]
@@ -74,12 +75,14 @@ def evaluate_windows(
 
 
 def _write_peaks(
-    slab: Values, target: Values, axis: Float64, window: WindowValues, table: Table
-) -> None:
-    for peak, shape in window.shapes.items():
-        if peak in table.peaks:
+    slab: Values, target: Values, axis: Float64, window: WindowValues, table: Table,
+    peaks: Sequence[str],
+) -> None:  # fmt: skip
+    for place, peak in enumerate(peaks):
+        if peak in window.shapes:
+            shape = window.shapes[peak]
             values = evaluate_shape(shape, axis[window.inside], slab[:, table.of(peak, shape)])
-            target[:, table.peaks.index(peak), window.inside] = values
+            target[:, place, window.inside] = values
 
 
 def _values(slab: Values, axis: Float64, window: WindowValues, table: Table, part: str) -> Float64:
