@@ -1,4 +1,4 @@
-"""Simulated scans with known truth: what the tests, the demo and the tutorials feed on."""
+"""A simulated XRD-CT scan of a capillary, with the defects of a real one and known truth."""
 
 import numpy as np
 import xarray as xr
