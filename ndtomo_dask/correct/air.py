@@ -51,6 +51,8 @@ def remove_air(
     """Subtract the scatter of the beam's path beside the sample from every projection.
 
     ``air`` is what `find_air` returned; without it the estimate is made with the other options.
+    ``sinogram_variance`` stays as it is: the noise of the estimate, a mean over many samples, is
+    neglected. It is not small with ``method="projection"``, where few samples are averaged.
     """
     sinogram = planned_sinogram(ds, "remove_air", whole=["translation"])
 

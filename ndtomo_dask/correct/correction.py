@@ -1,4 +1,8 @@
-"""What corrections share: estimates checked, blocks mapped, units kept."""
+"""What corrections share: estimates checked, blocks mapped, units kept, variance carried.
+
+A correction changes ``sinogram_variance`` with ``sinogram`` where a dataset has it: to first order
+in the noise of a sample, and as if the estimate that is applied had none.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,7 +13,7 @@ import xarray as xr
 from ndtomo_dask.apply import apply_kernel
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.schema import floating, require
-from ndtomo_dask.variables import Variable
+from ndtomo_dask.variables import SINOGRAM_VARIANCE, Variable
 
 Side = Literal["both", "first", "last"]
 
@@ -37,3 +41,22 @@ def correct_blocks(
     """Apply a correction that leaves the unit of the data as it was."""
     corrected = apply_kernel(block, sinogram, *beside, dtype=floating(sinogram.dtype), **options)
     return corrected.assign_attrs(sinogram.attrs)
+
+
+def correct_variance(
+    ds: xr.Dataset,
+    verb: str,
+    block: Callable[..., np.ndarray],
+    *beside: xr.DataArray,
+    units: str | None = None,
+    **options: Any,
+) -> dict[Variable, xr.DataArray]:
+    """Apply the rule of a correction for variances, or nothing where the scan has none.
+
+    ``block`` and what stands ``beside`` are as for `correct_blocks`; ``units`` are new ones.
+    """
+    if SINOGRAM_VARIANCE.name not in ds:
+        return {}
+    variance = require(ds, SINOGRAM_VARIANCE, verb=verb)
+    made = correct_blocks(block, variance, *beside, **options)
+    return {SINOGRAM_VARIANCE: made if units is None else made.assign_attrs(units=units)}

@@ -5,7 +5,7 @@ import xarray as xr
 
 from ndtomo_dask.apply import apply_kernel, detached, is_lazy, planned_sinogram
 from ndtomo_dask.computing import compute_arrays
-from ndtomo_dask.correct.correction import correct_blocks, given_estimate
+from ndtomo_dask.correct.correction import correct_blocks, correct_variance, given_estimate
 from ndtomo_dask.kernels import sinogram as kernel
 from ndtomo_dask.schema import label, require, without_masked
 from ndtomo_dask.variables import MONITOR, PROJECTION_SCALE, SINOGRAM
@@ -34,7 +34,8 @@ def normalize_projections(
     In a parallel beam the total does not depend on the angle, as long as the sample stays in the
     field of view and the air is removed; what varies is the flux. ``scale`` is what
     `find_projection_scale` returned. A projection without counts becomes NaN and is left out of
-    the reconstruction.
+    the reconstruction. ``sinogram_variance`` is divided by the squared scale; the noise of the
+    scale itself, a sum over many samples, is neglected.
     """
     sinogram = planned_sinogram(ds, "normalize_projections", ["translation"])
 
@@ -44,9 +45,10 @@ def normalize_projections(
         else given_estimate(scale, PROJECTION_SCALE, sinogram, "normalize_projections")
     )
 
-    corrected = correct_blocks(divide_block, sinogram, estimate)
+    made = {SINOGRAM: correct_blocks(divide_block, sinogram, estimate)}
+    made |= correct_variance(ds, "normalize_projections", divide_variance_block, estimate)
 
-    return label(ds, {SINOGRAM: corrected}, step="normalize_projections", reference=reference)
+    return label(ds, made, step="normalize_projections", reference=reference)
 
 
 def _scale(sinogram: xr.DataArray, reference: str) -> xr.DataArray:
@@ -76,20 +78,27 @@ def divide_block(block: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return kernel.divide_projections(block, scale)
 
 
+def divide_variance_block(variance: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Divide variances by the squared scale; shapes as for `divide_block`."""
+    return kernel.divide_projections(variance, np.asarray(scale, dtype=np.float64) ** 2)
+
+
 def normalize_monitor(ds: xr.Dataset) -> xr.Dataset:
     """Divide every point by the incident flux measured with it, relative to the largest.
 
     Needs ``monitor ([z,] angle, translation)``. Points whose monitor is zero, negative or NaN
-    become NaN.
+    become NaN. ``sinogram_variance`` is divided by the squared flux; the noise of the monitor is
+    neglected.
     """
     sinogram = planned_sinogram(ds, "normalize_monitor")
     monitor = require(ds, MONITOR, verb="normalize_monitor")
 
     relative = _relative_flux(monitor)
 
-    corrected = correct_blocks(divide_block, sinogram, relative)
+    made = {SINOGRAM: correct_blocks(divide_block, sinogram, relative)}
+    made |= correct_variance(ds, "normalize_monitor", divide_variance_block, relative)
 
-    return label(ds, {SINOGRAM: corrected}, step="normalize_monitor")
+    return label(ds, made, step="normalize_monitor")
 
 
 def _relative_flux(monitor: xr.DataArray) -> xr.DataArray:

@@ -180,6 +180,25 @@ def absorbance(block: Array, flat: Array, dark: Array | float = 0.0) -> Real:
     return np.asarray(-np.log(ratio), dtype=values.dtype)
 
 
+def absorbance_variance(
+    variance: Array, block: Array, flat: Array | float, dark: Array | float = 0.0
+) -> Real:
+    """Variance of the absorbance to first order, var(I) / (I - dark)²; NaN where it has no value.
+
+    The derivative of -log((I - dark) / (flat - dark)) by I is -1 / (I - dark). A flat from the
+    edges decides nothing here but where there is no absorbance, so it may be left at 1.
+
+    >>> float(absorbance_variance(np.full((1, 1, 1), 50.0), np.full((1, 1, 1), 50.0), 1.0)[0, 0, 0])
+    0.02
+    """
+    spread, values = _floating(variance), np.asarray(block, dtype=np.float64)
+    offset = np.asarray(dark, dtype=np.float64)
+    through = values - offset
+    good = (through > 0) & (np.asarray(flat) > offset) & np.isfinite(through)
+    made = np.divide(spread, through**2, out=np.full(good.shape, np.nan), where=good)
+    return np.asarray(made, dtype=spread.dtype)
+
+
 def flat_from_edges(block: Array, *, width: int = 1, side: Side = "both") -> Float64:
     """Open beam of each projection and channel, from the translations beside the sample.
 
