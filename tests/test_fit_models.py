@@ -174,6 +174,8 @@ def test_every_parameter_of_a_shape_is_returned(rng, shape):
     assert ("peak_asymmetry" in made) == ("asymmetry" in names)
     if shape == "thompson_cox_hastings":
         assert 0.02 < float(made.peak_fwhm[0, 0, 0]) < 0.03
+        assert np.isfinite(made.peak_fwhm_error).all()
+        assert np.isfinite(made.peak_fraction_error).all()
 
 
 def test_likelihoods(rng):
@@ -309,4 +311,4 @@ def test_a_recipe_plans_the_columns_that_a_fit_makes():
         )
         shapes = [shape for window in laid for shape in window.shapes.values()]
         terms = 4 if "background" in extra else 2
-        assert columns_planned(options) == columns_for(shapes, 2, terms).count
+        assert columns_planned(options) == (3, columns_for(shapes, 2, terms).count)

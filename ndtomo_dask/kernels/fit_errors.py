@@ -9,6 +9,7 @@ from ndtomo_dask.kernels.fit_work import Work
 from ndtomo_dask.kernels.levenberg_marquardt import build_weighted, combine, factorize, sweep
 from ndtomo_dask.kernels.likelihoods import CAUCHY, GAUSSIAN, HUBER, robust_factor
 from ndtomo_dask.kernels.peak_problem import Problem
+from ndtomo_dask.kernels.peak_shapes import THOMPSON_COX_HASTINGS, thompson_cox_hastings
 
 
 @compiled()
@@ -49,6 +50,9 @@ def estimate_errors(
         _build_noise(problem, work, n)
         _write_sandwich(size, work)
     _write_errors(problem, work, size, factor)
+    for k in range(problem.codes.size):
+        if problem.codes[k] == THOMPSON_COX_HASTINGS:
+            _write_width_errors(problem, work, k, factor)
     return size >= 0, cost / freedom
 
 
@@ -154,4 +158,52 @@ def _cross(problem: Problem, work: Work, parameter: int, a: int) -> float:
         for f in range(problem.tie[k], problem.tie[k + 1]):
             if b >= 0 and problem.tied[f] == parameter:
                 total += problem.coefficient[f] * work.covariance[a, b]
+    return total
+
+
+@compiled()
+def _write_width_errors(problem: Problem, work: Work, k: int, factor: float) -> None:
+    """Write the errors of a Thompson-Cox-Hastings peak's fwhm and fraction, to first order.
+
+    They follow from the covariance of its two widths through the derivatives by these.
+    """
+    square = problem.first[k] + 2
+    g, w, at_bound = _width(problem, work, square), _width(problem, work, square + 1), False
+    slopes = thompson_cox_hastings(g, w)
+    for i in (square, square + 1):
+        free = problem.source[i]
+        if problem.single[i] and not work.low[free] < work.current[free] < work.high[free]:
+            at_bound = True
+    of_square = _covariance(problem, work, square, square)
+    of_width = _covariance(problem, work, square + 1, square + 1)
+    of_both = _covariance(problem, work, square, square + 1)
+    for part in range(2):
+        a, b = slopes[2], slopes[3]
+        if part == 1:
+            a, b = slopes[4], slopes[5]
+        variance = factor * (a * a * of_square + b * b * of_width + 2.0 * a * b * of_both)
+        known = variance > 0.0 and not (part == 1 and at_bound)
+        work.width_errors[2 * k + part] = math.sqrt(variance) if known else np.nan
+
+
+@compiled()
+def _width(problem: Problem, work: Work, parameter: int) -> float:
+    """Return a width, in units of t, from the free parameters."""
+    value = problem.offset[parameter]
+    for k in range(problem.tie.size - 1):
+        for e in range(problem.tie[k], problem.tie[k + 1]):
+            if problem.tied[e] == parameter:
+                value += problem.coefficient[e] * work.current[k]
+    return float(value)
+
+
+@compiled()
+def _covariance(problem: Problem, work: Work, first: int, second: int) -> float:
+    """Return the covariance of two parameters, through those that they depend on."""
+    total = 0.0
+    for k in range(problem.tie.size - 1):
+        a = int(work.solution[k])
+        for e in range(problem.tie[k], problem.tie[k + 1]):
+            if a >= 0 and problem.tied[e] == first:
+                total += problem.coefficient[e] * _cross(problem, work, second, a)
     return total

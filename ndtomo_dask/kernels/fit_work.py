@@ -52,6 +52,8 @@ class Work(NamedTuple):
     """Their bounds."""
     most: Float64
     errors: Float64
+    width_errors: Float64
+    """Of fwhm and fraction of each peak, where they follow from other widths."""
     chosen: Integers
     """Template, height and score of each peak."""
     heights: Float64
@@ -82,7 +84,7 @@ def allocate_work(problem: Problem) -> Work:
         t, y, filled, scratch, base, weight, _integers(channels), np.zeros((rows, channels)),
         np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), _integers(m), _booleans(m), step,
         solution, current, trial, saved, best, open_low, open_high, low, high, values, least, most,
-        errors, _integers(peaks), heights, scores, width, lows,
+        errors, np.full(2 * peaks, np.nan), _integers(peaks), heights, scores, width, lows,
         highs, _booleans(peaks), _booleans(peaks),
         _integers(1),
     )  # fmt: skip

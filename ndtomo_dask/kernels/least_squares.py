@@ -44,6 +44,8 @@ class ModelFit:
     iterations: NDArray[np.int16]
     status: NDArray[np.uint8]
     """Values of `FitStatus`. (pixel, peak)"""
+    width_errors: Values
+    """Of fwhm and fraction, if these follow from other widths; else of no peak. (pixel, peak, 2)"""
 
     def __getitem__(self, name: str) -> Values:
         """Return one parameter of all pixels, such as ``fit["Ni 111.area"]``."""
@@ -156,7 +158,7 @@ def fit_model(
         rounding=max(2 * float(np.finfo(data.dtype).eps), 1e-13), significance=float(significance),
         iterations=int(iterations), tolerance=float(tolerance),  # another type is compiled again
     )  # fmt: skip
-    out = _empty_results(len(data), len(layout.names), len(model.peaks), data.dtype)
+    out = _empty_results(len(data), len(layout.names), model, data.dtype)
 
     def fit_piece(piece: slice) -> None:
         mine = problem._replace(
@@ -168,8 +170,9 @@ def fit_model(
 
     run_threaded(fit_piece, [slice(i, i + PIECE) for i in range(0, len(data), PIECE)])
     return ModelFit(
-        layout.names, out.values, out.errors, out.at_bound, out.cost, out.iterations, out.status
-    )
+        layout.names, out.values, out.errors, out.at_bound, out.cost, out.iterations, out.status,
+        out.width_errors,
+    )  # fmt: skip
 
 
 def _rows(table: Float64, piece: slice) -> Float64:
@@ -314,8 +317,10 @@ def _check_limits(significance: float, iterations: int) -> None:
 
 
 def _empty_results(
-    pixels: int, parameters: int, peaks: int, dtype: np.dtype[np.floating]
+    pixels: int, parameters: int, model: PeakModel, dtype: np.dtype[np.floating]
 ) -> Results:
+    peaks = len(model.peaks)
+    derived = peaks if "thompson_cox_hastings" in model.peaks.values() else 0
     return Results(
         np.full((pixels, parameters), np.nan, dtype=dtype),
         np.full((pixels, parameters), np.nan, dtype=dtype),
@@ -323,4 +328,5 @@ def _empty_results(
         np.full(pixels, np.nan, dtype=dtype),
         np.zeros(pixels, dtype=np.int16),
         np.zeros((pixels, peaks), dtype=np.uint8),
+        np.full((pixels, derived, 2), np.nan, dtype=dtype),
     )

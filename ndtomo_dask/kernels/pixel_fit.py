@@ -44,12 +44,14 @@ class Results(NamedTuple):
     iterations: NDArray[np.int16]
     status: NDArray[np.uint8]
     """(pixel, peak)"""
+    width_errors: Values
+    """(pixel, peak, 2), or of no peak where none has a fwhm that follows from other widths."""
 
     def rows(self, piece: slice) -> "Results":
         """Return views of some rows."""
-        values, errors, at_bound, cost, iterations, status = self
+        values, errors, at_bound, cost, iterations, status, width_errors = self
         return Results(values[piece], errors[piece], at_bound[piece], cost[piece],
-                       iterations[piece], status[piece])  # fmt: skip
+                       iterations[piece], status[piece], width_errors[piece])  # fmt: skip
 
 
 @compiled()
@@ -343,6 +345,11 @@ def _write_results(problem: Problem, work: Work, out: Results, pixel: int, scale
             value = high if parameters[i] >= work.most[i] else value
         out.values[pixel, i] = value
         out.errors[pixel, i] = errors[i] * size
+    for k in range(out.width_errors.shape[1]):
+        out.width_errors[pixel, k, 0] = (
+            work.width_errors[2 * k] * problem.unit[problem.first[k] + 1]
+        )
+        out.width_errors[pixel, k, 1] = work.width_errors[2 * k + 1]
     for k in range(problem.codes.size):
         if not work.present[k]:
             out.status[pixel, k] = INSIGNIFICANT
@@ -350,6 +357,8 @@ def _write_results(problem: Problem, work: Work, out: Results, pixel: int, scale
                 out.values[pixel, i] = np.nan
                 out.errors[pixel, i] = np.nan
                 out.at_bound[pixel, i] = False
+            if out.width_errors.shape[1]:
+                out.width_errors[pixel, k, 0] = out.width_errors[pixel, k, 1] = np.nan
     for k in range(problem.codes.size):
         for j in range(k):
             _order(problem, out, pixel, j, k)
@@ -370,3 +379,7 @@ def _order(problem: Problem, out: Results, pixel: int, j: int, k: int) -> None:
             table[pixel, a + i], table[pixel, b + i] = table[pixel, b + i], value
         bound = out.at_bound[pixel, a + i]
         out.at_bound[pixel, a + i], out.at_bound[pixel, b + i] = out.at_bound[pixel, b + i], bound
+    for i in range(2 if out.width_errors.shape[1] else 0):
+        value = out.width_errors[pixel, j, i]
+        out.width_errors[pixel, j, i] = out.width_errors[pixel, k, i]
+        out.width_errors[pixel, k, i] = value

@@ -184,6 +184,9 @@ def _write(
             kept[name], kept[f"{name}_error"] = fit.values[:, place], fit.errors[:, place]
         if shape == "thompson_cox_hastings":
             kept |= _voigt_parts(kept["gaussian_square"], kept["lorentzian_fwhm"])
+            kept |= dict(
+                zip(("fwhm_error", "fraction_error"), fit.width_errors[:, k].T, strict=True)
+            )
         for name, column in kept.items():
             table[:, columns.of(name).start + window.numbers[k]] = column
         first += len(own)
