@@ -1,0 +1,238 @@
+"""What each verb of a recipe will read, hold and write, and what it leaves for the next."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import xarray as xr
+
+from ndtomo_dask import plan, plan_mixing
+from ndtomo_dask.block_sizes import (
+    GRAM_ROWS,
+    image_block,
+    inner_chunk,
+    shard_of_projections,
+    spectra_block,
+)
+from ndtomo_dask.component_methods import LARGEST_GRAM
+from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
+from ndtomo_dask.errors import RecipeError
+from ndtomo_dask.fit import columns_planned
+from ndtomo_dask.kernels.moments import MOMENTS
+from ndtomo_dask.kernels.sketch import READINGS
+from ndtomo_dask.kernels.window_fit import KEPT
+from ndtomo_dask.kernels.window_values import SLAB
+from ndtomo_dask.plan import Plan
+from ndtomo_dask.recipe import Step
+from ndtomo_dask.scan_geometry import geometry_of
+
+Sizes = dict[str, int]
+USUAL_PEAKS = 32
+"""How many peaks a search is taken to find that is not told how many to keep."""
+GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
+"""Verbs that touch no data."""
+MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall")
+"""Verbs that touch maps only, which are small."""
+
+
+@dataclass
+class Stage:
+    """What the data will be when a step begins."""
+
+    sizes: Sizes
+    block: Sizes
+    itemsize: int
+    allowed_mem: int
+    scan: xr.Dataset
+    """What the recipe opens."""
+    stores_sinogram: bool
+    """Whether the corrected sinogram is kept, hence stored before it is reconstructed."""
+    has_moments: bool = False
+    """Whether a step has found the moments of the spectra."""
+    grid: tuple[int, int] = (0, 0)
+    """Rows and columns of the images, once they are reconstructed."""
+    found_peaks: int = 0
+    """How many peaks a step may find."""
+    fitted: tuple[int, int] = (0, 0)
+    """How many peaks are fitted, and the values that a pixel then has."""
+
+
+def _correct(stage: Stage, step: Step) -> list[Plan]:
+    return [
+        plan.correct(
+            step.verb, stage.sizes, stage.block, stage.itemsize, allowed_mem=stage.allowed_mem
+        )
+    ]
+
+
+def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
+    if "angle" not in stage.sizes:
+        raise RecipeError("reconstruct needs a sinogram, but the input is a volume.")
+    plans = []
+    method = step.options.get("method", "fbp")
+    given = [name for name, value in step.options.items() if value]
+    stage.grid = geometry_of(stage.scan, verb="reconstruct", **_grid_options(step)).shape
+    split = any(stage.block[dim] < stage.sizes[dim] for dim in ("angle", "translation"))
+    if split or stage.stores_sinogram:
+        shard = shard_of_projections(stage.sizes, stage.itemsize)
+        plans.append(_save("save sinogram", stage, shard))
+        inner = inner_chunk(shard, stage.itemsize)["channel"]
+        stage.block = image_block(
+            stage.sizes,
+            stage.itemsize,
+            allowed_mem=stage.allowed_mem,
+            multiple=inner,
+            method=method,
+            options=given,
+            grid=stage.grid,
+        )
+    made = plan.reconstruct(
+        stage.sizes,
+        stage.itemsize,
+        method=method,
+        options=given,
+        grid=stage.grid,
+        allowed_mem=stage.allowed_mem,
+        block=stage.block,
+    )
+    channels = dict(made.block)["channel"]
+    images = dict(zip(("y", "x"), stage.grid, strict=True))
+    lead = {dim: size for dim, size in stage.sizes.items() if dim in ("time", "z")}
+    stage.sizes = {**lead, **images, "channel": stage.sizes["channel"]}
+    slab = {**dict.fromkeys(lead, 1), **images, "channel": channels}
+    plans += [made, _save("save volume", stage, slab)]
+    stage.block = spectra_block(
+        stage.sizes, stage.itemsize, allowed_mem=stage.allowed_mem,
+        tile=inner_chunk(slab, stage.itemsize),
+    )  # fmt: skip
+    return plans
+
+
+def _grid_options(step: Step) -> dict[str, Any]:
+    return {name: step.options[name] for name in ("region", "pixel_size") if name in step.options}
+
+
+def _save(step: str, stage: Stage, block: Mapping[str, int]) -> Plan:
+    return plan.save(step, stage.sizes, block, stage.itemsize, allowed_mem=stage.allowed_mem)
+
+
+def _find_spectral_basis(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+    made, _ = plan_mixing.find_spectral_basis(
+        stage.sizes, stage.block, stage.itemsize, sample=SAMPLE_BLOCK, allowed_mem=stage.allowed_mem
+    )
+    return [made]
+
+
+def _find_spectral_moments(stage: Stage, step: Step) -> list[Plan]:
+    stage.has_moments = True
+    made = plan.find_components(
+        stage.sizes, stage.itemsize, components=1,
+        passes=1 + (step.options.get("scaling") == "poisson"), step="find_spectral_moments",
+        allowed_mem=stage.allowed_mem, block=stage.block,
+    )  # fmt: skip
+    return [made]
+
+
+def _find_components(stage: Stage, step: Step) -> list[Plan]:
+    many = not stage.has_moments and stage.sizes["channel"] > LARGEST_GRAM
+    solver = step.options.get("solver", "auto")
+    reads = READINGS if solver == "randomized" or (solver == "auto" and many) else 1
+    return [
+        plan.find_components(
+            stage.sizes,
+            stage.itemsize,
+            components=step.options.get("components", 5),
+            passes=(step.options.get("method") != "pca") + reads * (not stage.has_moments),
+            allowed_mem=stage.allowed_mem,
+            block=stage.block,
+        )
+    ]
+
+
+def _map_components(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+    return [_per_pixel("map_components", stage, stage.sizes["channel"], 8, slab=GRAM_ROWS)]
+
+
+def _find_clusters(stage: Stage, step: Step) -> list[Plan]:
+    components = step.options.get("components", 16)
+    made = plan.find_components(
+        stage.sizes, stage.itemsize, components=components, passes=2 - stage.has_moments,
+        step="find_clusters", allowed_mem=stage.allowed_mem, block=stage.block,
+    )  # fmt: skip
+    return [made]
+
+
+def _map_clusters(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+    return [_per_pixel("map_clusters", stage, stage.sizes["channel"], 1, slab=GRAM_ROWS)]
+
+
+def _find_peaks(stage: Stage, step: Step) -> list[Plan]:
+    stage.found_peaks = step.options.get("peaks") or USUAL_PEAKS
+    return _correct(stage, step)
+
+
+def _fit_peaks(stage: Stage, step: Step) -> list[Plan]:
+    stage.fitted = columns_planned(step.options, stage.found_peaks)
+    values, variance = stage.fitted[1], step.options.get("variance")
+    weighted = step.options.get("likelihood") == "weighted" or variance not in (None, "counts")
+    channels = min(stage.sizes["channel"], 256)
+    return [_per_pixel("fit_peaks", stage, channels, values, arrays=1 + weighted)]
+
+
+def _evaluate_peaks(stage: Stage, step: Step) -> list[Plan]:
+    """Plan a pass over the maps for each part; a residual reads the data, too."""
+    parts = step.options.get("parts", "model")
+    stored = stage.scan.sizes.get("peak", 1)
+    peaks, columns = stage.fitted if stage.fitted[0] else (stored, stored * len(KEPT))
+    channels, plans = stage.sizes["channel"], []
+    for part in [parts] if isinstance(parts, str) else parts:
+        held = columns + channels * (part == "residual")
+        made = plan.per_pixel(
+            f"evaluate_peaks ({part})", {**stage.sizes, "channel": held}, stage.itemsize,
+            channels=3 * channels, values=channels, slab=SLAB, allowed_mem=stage.allowed_mem,
+            block={**stage.block, "channel": held},
+        )  # fmt: skip
+        times = peaks if part == "components" else 1
+        plans.append(replace(
+            made, tasks=made.tasks * times, read_bytes=made.read_bytes * times,
+            written_bytes=made.written_bytes * times,
+        ))  # fmt: skip
+    return plans
+
+
+def _peak_moments(stage: Stage, step: Step) -> list[Plan]:
+    values = MOMENTS * len(step.options.get("windows", {"": ()}))
+    return [_per_pixel("peak_moments", stage, min(stage.sizes["channel"], 256), values)]
+
+
+def _per_pixel(
+    name: str, stage: Stage, channels: int, values: int, *, slab: int | None = None,
+    arrays: int = 1,
+) -> Plan:  # fmt: skip
+    """Plan maps made pixel by pixel, of ``arrays`` of the size of the data."""
+    return plan.per_pixel(
+        name, stage.sizes, stage.itemsize * arrays, channels=channels, values=values,
+        allowed_mem=stage.allowed_mem, block=stage.block, slab=slab,
+    )  # fmt: skip
+
+
+_PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
+    "find_spectral_basis": _find_spectral_basis,
+    "reconstruct": _reconstruct,
+    "find_spectral_moments": _find_spectral_moments,
+    "find_components": _find_components,
+    "map_components": _map_components,
+    "find_clusters": _find_clusters,
+    "map_clusters": _map_clusters,
+    "find_peaks": _find_peaks,
+    "fit_peaks": _fit_peaks,
+    "evaluate_peaks": _evaluate_peaks,
+    "peak_moments": _peak_moments,
+}
+
+
+def plan_step(stage: Stage, step: Step) -> list[Plan]:
+    """Plan a step, and the storing that it takes; the stage is then as the next step finds it."""
+    if step.verb in (*GEOMETRY_VERBS, *MAP_VERBS):
+        return []
+    return _PLANNERS.get(step.verb, _correct)(stage, step)
