@@ -112,7 +112,7 @@ def _as_channels(array: xr.DataArray) -> xr.DataArray:
         "map_axis_units": [str(array.attrs.get("axis_units", ""))] * count,
     }
     stacked = stacked.assign_coords({name: (CHANNEL, values) for name, values in labels.items()})
-    return stacked.transpose(..., ANGLE, TRANSLATION, CHANNEL).drop_attrs(deep=False)
+    return _without_attrs(stacked.transpose(..., ANGLE, TRANSLATION, CHANNEL))
 
 
 def _joined(maps: Sequence[xr.DataArray]) -> xr.DataArray:
@@ -135,6 +135,12 @@ def _as_map(part: xr.DataArray) -> xr.DataArray:
     part = part.drop_vars([*about, CHANNEL, *SPECTRAL_AXES], errors="ignore")
     dimension = about[_DIMENSION]
     if not dimension:
-        return part.isel(channel=0, drop=True).drop_attrs(deep=False).assign_attrs(attrs)
+        return _without_attrs(part.isel(channel=0, drop=True)).assign_attrs(attrs)
     part = part.rename({CHANNEL: dimension}).assign_coords({dimension: entries})
-    return part.drop_attrs(deep=False).assign_attrs(attrs)
+    return _without_attrs(part).assign_attrs(attrs)
+
+
+def _without_attrs(array: xr.DataArray) -> xr.DataArray:
+    bare = array.copy(deep=False)  # drop_attrs(deep=False) would copy the values
+    bare.attrs = {}
+    return bare

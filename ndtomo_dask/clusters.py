@@ -1,6 +1,5 @@
 """Pixels grouped by their spectra, and a map of the groups."""
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,30 @@ from ndtomo_dask.held import Held, held
 from ndtomo_dask.kernels import clusters as kernel
 from ndtomo_dask.kernels import factors
 from ndtomo_dask.kernels.threads import one_blas_thread
-from ndtomo_dask.schema import label, require, variable_named
+from ndtomo_dask.schema import floating, label, require, variable_named
 from ndtomo_dask.spectral_moments import (
     Data,
     Spectra,
+    SpectralMoments,
     as_rows,
     channel_coordinates,
     check_counts,
     compressed,
     moments_for,
+    moments_of,
     spectra_of,
+    thinned,
 )
 from ndtomo_dask.variables import CHANNEL, CLUSTER_LABEL, CLUSTER_SPECTRUM
 
-SAMPLE = 20_000
-"""Spectra, about, among which the first centers are chosen."""
+BASIS_SAMPLE = 20_000
+"""Spectra, about, of which principal components are found: at least, and `PER_CHANNEL` as many as
+channels. Of 10 000 the inertia of overlapping clusters was 0.09 percent larger, of 30 000 0.01."""
+PER_CHANNEL = 16
+SAMPLE = 8192
+"""Spectra, about, on which starts stand still."""
+LEAST_SAMPLE = 256
+"""Spectra of the sample per cluster, at least."""
 
 
 def find_clusters(
@@ -38,7 +46,7 @@ def find_clusters(
     clusters: int = 5,
     groups: int | None = None,
     components: int = 16,
-    restarts: int = 4,
+    restarts: int = 8,
     iterations: int = 300,
     seed: int = 0,
     variable: str = "volume",
@@ -46,10 +54,11 @@ def find_clusters(
 ) -> xr.Dataset:
     """Group spectra by K-means, each around a mean spectrum.
 
-    The data are read once for the moments of the spectra (or not at all where
-    `find_spectral_moments` has found these), and once more, compressed to their principal
-    components; all restarts iterate on these together. Distances are those within the principal
-    components; the inertia includes what lies outside of them.
+    The data are read once for the principal components, of every so-manieth pixel (or not at all
+    where `find_spectral_moments` has found moments of all), and once more, compressed to these.
+    All restarts stand still on a sample first; those that are about as good as the best, and differ
+    from it, go on with all spectra together. Distances are those within the principal components;
+    the inertia includes what lies outside of them.
 
     Parameters
     ----------
@@ -89,31 +98,36 @@ def find_clusters(
     spectra = spectra_of(ds, variable, verb="find_clusters")
 
     with one_blas_thread():
-        known = moments_for(spectra, moments, passes=1, rank=components, allowed_mem=allowed_mem)
-        if known.prepare.scale is not None:
-            raise OptionError(
-                "find_clusters needs moments without scaling, but these are scaled for counting "
-                "noise. Find others: find_spectral_moments(ds)."
-            )
-        rank = min(components, int(known.prepare.used.sum()))
-        principal = factors.pca_finalize(known.sums, known.shift, rank)
-        if clusters > known.sums.count:
-            raise OptionError(
-                f"clusters={clusters} must be at most the {known.sums.count} finite spectra."
-            )
-        scores = compressed(spectra, known, principal.spectra.T, principal.mean)
+        known = _moments(spectra, moments, components, allowed_mem)
+        principal = factors.pca_finalize(
+            known.sums, known.shift, min(components, int(known.prepare.used.sum()))
+        )
+        # A shift that is a number of the data's type is subtracted without a detour.
+        center = principal.mean.astype(floating(spectra.arrays[0].dtype)).astype(np.float64)
+        scores = compressed(spectra, known, principal.spectra.T, center, rest=True)
         with held(scores, "compress the spectra") as rows:
-            sample = _sample(rows, spectra, SAMPLE / known.sums.count)
-            start = kernel.start_centers(sample, clusters, restarts=restarts, seed=seed)
+            rest = rows(kernel.rest_partial, kernel.rest_combine)
+            if clusters > rest.finite:
+                raise OptionError(
+                    f"clusters={clusters} must be at most the {rest.finite} finite spectra."
+                )
+            sample = _sample(rows, max(SAMPLE, LEAST_SAMPLE * clusters) / rest.finite)
+            start = kernel.settled_starts(
+                sample, clusters, restarts=restarts, seed=seed, iterations=iterations
+            )
             found = kernel.find_centers(rows, start, iterations=iterations)
 
-    centers = principal.mean + found.centers @ principal.spectra
-    outside = (known.sums.count - 1) * max(0.0, principal.total - float(principal.variance.sum()))
+    centers = center + found.centers @ principal.spectra
     made = xr.Dataset(
-        {"cluster_size": ("cluster", found.size), "inertia": found.inertia + outside},
+        {
+            "cluster_size": ("cluster", found.size),
+            "inertia": found.inertia + max(0.0, rest.squares),
+        },
         coords=channel_coordinates(spectra),
     ).assign_attrs(
-        iterations=found.iterations, dropped_spectra=known.dropped, masked_spectra=known.masked
+        iterations=found.iterations,
+        dropped_spectra=max(0, rest.rows - rest.finite - known.masked),
+        masked_spectra=known.masked,
     )
     if groups is not None:
         group, distance = kernel.merged_centers(found.centers, groups)
@@ -123,25 +137,30 @@ def find_clusters(
     return label(made, {CLUSTER_SPECTRUM: means}, step="find_clusters", clusters=clusters)
 
 
-def _sample(rows: Held, spectra: Spectra, share: float) -> np.ndarray:
-    shapes = [array.shape[:-1] for array in spectra.arrays]
-    first = np.cumsum([0, *map(prod, shapes)]).tolist()
-    sample = rows.by_place(
-        sample_block, kernel.sample_combine, shapes=shapes, first=first, share=share
+def _moments(
+    spectra: Spectra, given: xr.Dataset | None, components: int, allowed_mem: Any
+) -> SpectralMoments:
+    """Moments of the spectra, as given, or of so many as a basis takes."""
+    some = thinned(spectra, max(BASIS_SAMPLE, PER_CHANNEL * spectra.channels))
+    known = moments_for(
+        spectra, given, passes=1, rank=components, allowed_mem=allowed_mem, among=some
     )
+    if given is None and known.sums.dropped and known.sums.count < LEAST_SAMPLE:
+        known = moments_of(spectra)  # most pixels are masked, such as those around a sample
+    if known.prepare.scale is not None:
+        raise OptionError(
+            "find_clusters needs moments without scaling, but these are scaled for counting "
+            "noise. Find others: find_spectral_moments(ds)."
+        )
+    return known
+
+
+def _sample(rows: Held, share: float) -> np.ndarray:
+    sample = rows.numbered(kernel.sample_partial, kernel.sample_combine, share=share)
     found = kernel.sample_finalize(sample)
     if not len(found):
         raise SchemaError("find_clusters found no finite spectrum in its sample of the data.")
-    return found
-
-
-def sample_block(
-    rows: np.ndarray, source: int, place: Any, *, shapes: Any, first: Any, share: float
-) -> kernel.Sample:
-    """Rows of one block that are chosen by their number in all data."""
-    inside = np.ix_(*(np.arange(part.start, part.stop) for part in place[:-1]))
-    number = np.ravel_multi_index(np.broadcast_arrays(*inside), shapes[source])
-    return kernel.sample_partial(rows, number.reshape(-1) + first[source], share)
+    return found[:, :-1]
 
 
 def map_clusters(ds: xr.Dataset, clusters: xr.Dataset, *, variable: str = "volume") -> xr.Dataset:

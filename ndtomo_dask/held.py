@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -70,32 +71,43 @@ class _Work:
 
     partial: Callable[..., Any]
     options: dict[str, Any]
-    told: bool
-    """Whether it is told where the piece lies."""
+    shapes: Sequence[tuple[int, ...]]
+    """Extents of each array without its columns, if rows are to be told their numbers."""
 
     def __call__(self, piece: Piece) -> Any:
         rows = piece.rows if isinstance(piece.rows, np.ndarray) else np.load(piece.rows)
-        where = (piece.source, piece.place) if self.told else ()
-        return self.partial(rows, *where, **self.options)
+        if not self.shapes:
+            return self.partial(rows, **self.options)
+        return self.partial(rows, _numbers(piece, self.shapes), **self.options)
+
+
+def _numbers(piece: Piece, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Return the numbers of the rows of a piece in all arrays, one after the other."""
+    inside = np.ix_(*(np.arange(part.start, part.stop) for part in piece.place[:-1]))
+    number = np.ravel_multi_index(np.broadcast_arrays(*inside), shapes[piece.source]).reshape(-1)
+    return np.asarray(number + sum(map(prod, shapes[: piece.source])))
 
 
 class Held:
     """Groups of rows, (row, column), that can be reduced again and again."""
 
-    def __init__(self, groups: xr.DataArray) -> None:
-        self._groups = groups
+    def __init__(self, groups: xr.DataArray, shapes: Sequence[tuple[int, ...]]) -> None:
+        self._groups, self._shapes = groups, shapes
 
     def __call__(
         self, partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
     ) -> Any:
         """Reduce all rows: ``partial(rows, **options)`` per block, combined in a fixed order."""
-        return self._reduce(_Work(partial, options, told=False), combine)
+        return self._reduce(_Work(partial, options, ()), combine)
 
-    def by_place(
+    def numbered(
         self, partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
     ) -> Any:
-        """Reduce all rows; ``partial(rows, source, place, **options)`` is told whence."""
-        return self._reduce(_Work(partial, options, told=True), combine)
+        """Reduce all rows; ``partial(rows, number, **options)`` is told their numbers in the data.
+
+        They do not depend on blocks: what is chosen by them is the same however the data are cut.
+        """
+        return self._reduce(_Work(partial, options, self._shapes), combine)
 
     def let_go(self) -> None:
         """Free the rows, wherever they are."""
@@ -128,8 +140,9 @@ def held(arrays: Sequence[xr.DataArray], description: str) -> Iterator[Held]:
     Up to `HERE` they are in this process. Beyond that they are files in the scratch folders of the
     workers that made them; without workers, in Dask's ``temporary-directory``.
     """
+    shapes = [array.shape[:-1] for array in arrays]
     if not any(map(is_lazy, arrays)):
-        yield Held(_in_memory([[_whole(array, n)] for n, array in enumerate(arrays)]))
+        yield Held(_in_memory([[_whole(array, n)] for n, array in enumerate(arrays)]), shapes)
         return
     size = sum(array.nbytes for array in arrays)
     with ExitStack() as undo:
@@ -145,7 +158,8 @@ def held(arrays: Sequence[xr.DataArray], description: str) -> Iterator[Held]:
         groups = da.concatenate(
             [_grouped(array.chunk().data, n, enough, keep) for n, array in enumerate(arrays)]
         )
-        rows = Held(_fetched(groups, description) if here else _kept(groups, description))
+        kept = _fetched(groups, description) if here else _kept(groups, description)
+        rows = Held(kept, shapes)
         undo.callback(rows.let_go)
         yield rows
 

@@ -1,14 +1,13 @@
 """How many components the data hold: above the noise, and the same in every part of the pixels."""
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ndtomo_dask.errors import OptionError
-from ndtomo_dask.held import Held, Place, held
+from ndtomo_dask.held import Held, held
 from ndtomo_dask.kernels import nmf
 from ndtomo_dask.kernels.clusters import SPREAD
 from ndtomo_dask.kernels.reductions import Reduce
@@ -18,7 +17,6 @@ from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import record
 from ndtomo_dask.spectral_moments import (
     Data,
-    Spectra,
     SpectralMoments,
     check_counts,
     compressed,
@@ -79,7 +77,7 @@ def find_rank(
         known = moments_for(spectra, moments, passes=1, rank=most, allowed_mem=allowed_mem)
         basis = nmf.nmf_basis(known.sums, known.shift, most)
         with held(compressed(spectra, known, basis.vectors), "compress the spectra") as rows:
-            halves = [_half(rows, spectra, number) for number in range(subsets)]
+            halves = [_half(rows, number) for number in range(subsets)]
             tried = [_try(rows, halves, basis, count, iterations) for count in range(1, most + 1)]
 
     stable, unexplained = np.array(tried).T
@@ -109,39 +107,24 @@ def _significant(moments: SpectralMoments) -> int:
     return significant_rank(values, sums.count)
 
 
-def _half(rows: Held, spectra: Spectra, number: int) -> Reduce:
-    shapes = [array.shape[:-1] for array in spectra.arrays]
-    first = np.cumsum([0, *map(prod, shapes)]).tolist()
-
+def _half(rows: Held, number: int) -> Reduce:
     def reduce(
         partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
     ) -> Any:
-        return rows.by_place(
-            half_block, combine, shapes=shapes, first=first, number=number, work=partial,
-            options=options,
-        )  # fmt: skip
+        return rows.numbered(half_block, combine, half=number, work=partial, options=options)
 
     return reduce
 
 
 def half_block(
-    rows: np.ndarray,
-    source: int,
-    place: Place,
-    *,
-    shapes: Sequence[tuple[int, ...]],
-    first: Sequence[int],
-    number: int,
-    work: Callable[..., Any],
+    rows: np.ndarray, number: np.ndarray, *, half: int, work: Callable[..., Any],
     options: dict[str, Any],
-) -> Any:
+) -> Any:  # fmt: skip
     """Reduce those rows of a block that lie in one of the halves."""
-    inside = np.ix_(*(np.arange(part.start, part.stop) for part in place[:-1]))
-    pixel = np.ravel_multi_index(np.broadcast_arrays(*inside), shapes[source]) + first[source]
     with np.errstate(over="ignore"):
-        mixed = pixel.reshape(-1).astype(np.uint64) * SPREAD
+        mixed = number.astype(np.uint64) * SPREAD
         mixed = (mixed ^ (mixed >> np.uint64(32))) * SPREAD
-    return work(rows[(mixed >> np.uint64(63 - number)) & np.uint64(1) == 1], **options)
+    return work(rows[(mixed >> np.uint64(63 - half)) & np.uint64(1) == 1], **options)
 
 
 def _try(

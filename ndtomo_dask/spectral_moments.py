@@ -5,7 +5,7 @@ that may have been stored. A digest says of which data they are.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from hashlib import blake2b
 from typing import Any, Literal
@@ -147,15 +147,38 @@ def check_memory(
         )  # fmt: skip
 
 
-def moments_of(spectra: Spectra, *, scaling: Scaling = "none") -> SpectralMoments:
+def thinned(spectra: Spectra, wanted: int) -> Spectra:
+    """Take every so-manieth pixel along each dimension, so that about as many as wanted are left.
+
+    Which they are does not depend on blocks; blocks that hold none are not read.
+    """
+    total = sum(array.size // max(1, spectra.channels) for array in spectra.arrays)
+    return replace(
+        spectra, arrays=tuple(_thinned(array, total / wanted) for array in spectra.arrays)
+    )
+
+
+def _thinned(array: xr.DataArray, share: float) -> xr.DataArray:
+    steps = {}
+    dims = sorted((dim for dim in array.dims if dim != CHANNEL), key=lambda dim: array.sizes[dim])
+    for left, dim in zip(range(len(dims), 0, -1), dims, strict=True):
+        step = max(1, min(int(share ** (1 / left)), array.sizes[dim]))
+        steps[dim] = slice(step // 2, None, step)
+        share /= step
+    return array.isel(steps)
+
+
+def moments_of(
+    spectra: Spectra, *, scaling: Scaling = "none", among: Spectra | None = None
+) -> SpectralMoments:
     """Sum the spectra and their products, in one reading; Poisson scaling takes one before.
 
     The shift is the mean of the block in the middle. Channels without a finite value there are
-    left out, unless there is none in any.
+    left out, unless there is none in any. Only those ``among`` them are summed, if given.
     """
     shift, prepare = _preparation_of(spectra, scaling)
     sums = _reduce(
-        spectra, moments_block, factors.moments_combine, "moments of the spectra",
+        among or spectra, moments_block, factors.moments_combine, "moments of the spectra",
         shift=shift, prepare=prepare,
     )  # fmt: skip
     return SpectralMoments(sums, shift, prepare, spectra.masked)
@@ -218,13 +241,16 @@ def _middle_block(array: xr.DataArray) -> xr.DataArray:
     return array.isel(where)
 
 
-def compressed(spectra: Spectra, moments: SpectralMoments, vectors: np.ndarray, shift: Any = None
-               ) -> list[xr.DataArray]:  # fmt: skip
-    """Coordinates of all spectra in a basis (used, rank), lazily."""
+def compressed(
+    spectra: Spectra, moments: SpectralMoments, vectors: np.ndarray, shift: Any = None, *,
+    rest: bool = False,
+) -> list[xr.DataArray]:  # fmt: skip
+    """Coordinates of all spectra in a basis (used, rank), lazily; ``rest``: and what is beside."""
     return [
         apply_kernel(
-            project_block, array, core=[CHANNEL], out={"rank": vectors.shape[1]},
+            project_block, array, core=[CHANNEL], out={"rank": vectors.shape[1] + rest},
             dtype=floating(array.dtype), vectors=vectors, prepare=moments.prepare, shift=shift,
+            rest=rest,
         )
         for array in spectra.arrays
     ]  # fmt: skip
@@ -276,15 +302,16 @@ def moments_given(found: xr.Dataset, spectra: Spectra) -> SpectralMoments:
 
 
 def moments_for(
-    spectra: Spectra, given: xr.Dataset | None, *, passes: int, rank: int, allowed_mem: Any
-) -> SpectralMoments:
-    """Take the moments that a verb was given, or compute them."""
+    spectra: Spectra, given: xr.Dataset | None, *, passes: int, rank: int, allowed_mem: Any,
+    among: Spectra | None = None,
+) -> SpectralMoments:  # fmt: skip
+    """Take the moments that a verb was given, or compute them, of those ``among`` the spectra."""
     if given is not None and not isinstance(given, xr.Dataset):
         raise OptionError(
             f"moments={given!r} is not a dataset. Pass what find_spectral_moments(ds) returned."
         )
     check_memory(spectra, rank, passes + (given is None), allowed_mem)
-    return moments_of(spectra) if given is None else moments_given(given, spectra)
+    return moments_of(spectra, among=among) if given is None else moments_given(given, spectra)
 
 
 def digest_of(spectra: Spectra) -> str:
@@ -346,9 +373,10 @@ def project_block(
     vectors: np.ndarray,
     prepare: Preparation | None = None,
     shift: np.ndarray | None = None,
+    rest: bool = False,
 ) -> np.ndarray:
     """Coordinates of spectra in a basis, (y, x, channel), (used, rank) -> (y, x, rank)."""
-    rows = factors.project_spectra(as_rows(block), vectors, shift, prepare)
+    rows = factors.project_spectra(as_rows(block), vectors, shift, prepare, rest=rest)
     return rows.reshape(*block.shape[:-1], -1)
 
 

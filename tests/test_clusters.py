@@ -3,6 +3,7 @@ import pytest
 import xarray as xr
 from sklearn.cluster import KMeans
 
+import ndtomo_dask.clusters as clusters_module
 import ndtomo_dask.held as held_module
 from ndtomo_dask import find_clusters, find_spectral_moments, map_clusters, save
 from ndtomo_dask.errors import OptionError, PlanError, SchemaError
@@ -83,6 +84,28 @@ def test_the_data_are_read_once_after_the_moments(volume):
     before = source.reads
     find_clusters(ds, moments, clusters=4)
     assert 1 <= source.reads - before < 1.5
+
+
+def test_the_data_are_read_twice_without_moments(volume, monkeypatch):
+    monkeypatch.setattr(clusters_module, "BASIS_SAMPLE", 40)
+    monkeypatch.setattr(clusters_module, "PER_CHANNEL", 1)
+    ds, source = counted(volume, {"y": 2})
+    find_clusters(ds, clusters=4)
+    assert 1 <= source.reads < 2.3
+
+
+def test_few_spectra_make_about_the_same_basis(volume, monkeypatch):
+    exact = find_clusters(volume, find_spectral_moments(volume), clusters=4)
+    monkeypatch.setattr(clusters_module, "BASIS_SAMPLE", 100)
+    monkeypatch.setattr(clusters_module, "PER_CHANNEL", 1)
+    found = find_clusters(volume.chunk(y=4), clusters=4)
+    assert float(found.inertia) == pytest.approx(float(exact.inertia), rel=0.01)
+    np.testing.assert_array_equal(found.cluster_size, exact.cluster_size)
+    seldom = volume.copy()
+    seldom.volume[10:] = seldom.volume[:, :3] = seldom.volume[:, 4:] = np.nan
+    alone = find_clusters(seldom.chunk(y=4), clusters=2)
+    assert alone.attrs["dropped_spectra"] == 16 * 18 - 10
+    assert int(alone.cluster_size.sum()) == 10
 
 
 def test_mapping_is_lazy_and_keeps_labels(volume):

@@ -1,8 +1,9 @@
 """K-means of many rows of few columns, with restarts that share every sweep over the data.
 
 Lloyd's iterations from k-means++ starts (Arthur & Vassilvitskii, SODA 2007). The starts are drawn
-from a sample of rows that are chosen by their place in the data, so that no block matters. A
-cluster that is empty is put at the row farthest from all centers.
+from a sample of rows that are chosen by their place in the data, so that no block matters, and
+stand still on the sample first (after Bradley & Fayyad, ICML 1998). A cluster that is empty is put
+at the row farthest from all centers.
 """
 
 from typing import NamedTuple
@@ -11,9 +12,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
 
 from ndtomo_dask.errors import OptionError
-from ndtomo_dask.kernels.reductions import Reduce, reduce_strands
+from ndtomo_dask.kernels.reductions import Reduce, reduce_array, reduce_strands
 
 Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
@@ -28,6 +30,26 @@ SPREAD = np.uint64(11400714819323198485)
 STILL = 1e-7
 """Sum of the squared steps of the centers, over the mean squared distance to them, that counts as
 standing still: about as in scikit-learn, with 600 channels."""
+
+
+SLAB = 1024
+"""Rows whose distances are worked out together: few enough to stay in the cache."""
+
+AS_GOOD = 0.02
+"""Excess of the inertia over the least, on a sample of thousands, that may be chance."""
+
+ALIKE = 0.01
+"""Sum of squared distances between the centers of two starts, over the mean squared distance to
+them, below which they have ended alike."""
+
+
+class Rest(NamedTuple):
+    """What lies beside the columns in which distances are taken."""
+
+    rows: int
+    finite: int
+    squares: float
+    """Σ ‖x‖² beside these columns, over the finite rows."""
 
 
 class Sample(NamedTuple):
@@ -124,17 +146,30 @@ def _spread_out(rows: Float64, clusters: int, rng: np.random.Generator) -> Float
 
 
 def _squares(rows: Float64, center: Float64) -> Float64:
-    return np.asarray(np.square(rows - center).sum(axis=1))
+    apart = rows - center
+    return np.asarray(np.einsum("rc,rc->r", apart, apart))
+
+
+def rest_partial(rows: Float) -> Rest:
+    """Count the rows of one block, those that are finite, and sum the last column of these."""
+    whole = np.isfinite(rows).all(axis=1)
+    return Rest(len(rows), int(whole.sum()), float(rows[whole, -1].sum(dtype=np.float64)))
+
+
+def rest_combine(first: Rest, second: Rest) -> Rest:
+    """Merge the sums of two blocks."""
+    squares = first.squares + second.squares
+    return Rest(first.rows + second.rows, first.finite + second.finite, squares)
 
 
 def lloyd_partial(rows: Float, centers: Float64) -> ClusterSums:
     """Sum the rows nearest to each center, for all restarts at once; rows with NaN are left out.
 
-    (row, column), (restart, cluster, column) -> sums
+    (row, column), (restart, cluster, column) -> sums. Columns beyond those of the centers do not
+    count.
     """
     restarts, clusters, columns = centers.shape
     flat = np.ascontiguousarray(centers.reshape(-1, columns).T)
-
     half = 0.5 * np.square(flat).sum(axis=0)
 
     def sums(strand: Float) -> ClusterSums:
@@ -142,10 +177,12 @@ def lloyd_partial(rows: Float, centers: Float64) -> ClusterSums:
             np.zeros((restarts, clusters), dtype=np.int64), np.zeros(centers.shape),
             np.zeros(restarts), np.full(restarts, -1.0), np.zeros((restarts, columns)),
         )  # fmt: skip
-        exact = strand.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            score = half - exact @ flat
-        _nearest_sums(exact, score, flat, *made)
+        for first in range(0, len(strand), SLAB):
+            exact = strand[first : first + SLAB, :columns].astype(np.float64)
+            square = np.einsum("rc,rc->r", exact, exact)
+            with np.errstate(invalid="ignore"):
+                score = half - exact @ flat
+            _nearest_sums(exact, square, score, *made)
         return made
 
     return reduce_strands(sums, lloyd_combine, rows)
@@ -165,30 +202,55 @@ def lloyd_combine(first: ClusterSums, second: ClusterSums) -> ClusterSums:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _nearest_sums(
-    rows: Float64, score: Float64, centers: Float64, size: Int64, total: Float64, inertia: Float64,
+    rows: Float64, square: Float64, score: Float64, size: Int64, total: Float64, inertia: Float64,
     farthest: Float64, farthest_row: Float64,
 ) -> None:  # fmt: skip
-    # (row, column), (row, restart × cluster), (column, restart × cluster)
+    # (row, column), (row,), (row, restart × cluster): ‖x - c‖² = ‖x‖² + 2 score
     restarts, clusters = size.shape
     for row in range(rows.shape[0]):
-        if not np.isfinite(rows[row].sum()):
+        if not np.isfinite(square[row]):
             continue
         for restart in range(restarts):
             first = restart * clusters
-            best = first
-            for center in range(first + 1, first + clusters):
-                if score[row, center] < score[row, best]:
-                    best = center
-            distance = 0.0
+            best, least = 0, score[row, first]
+            for center in range(1, clusters):
+                value = score[row, first + center]
+                if value < least:
+                    best, least = center, value
             for column in range(rows.shape[1]):
-                value = rows[row, column]
-                distance += (value - centers[column, best]) ** 2
-                total[restart, best - first, column] += value
-            size[restart, best - first] += 1
+                total[restart, best, column] += rows[row, column]
+            distance = max(0.0, square[row] + 2 * least)
+            size[restart, best] += 1
             inertia[restart] += distance
             if distance > farthest[restart]:
                 farthest[restart] = distance
                 farthest_row[restart] = rows[row]
+
+
+def settled_starts(
+    sample: Float64, clusters: int, *, restarts: int, seed: int, iterations: int
+) -> Float64:
+    """Let starts stand still on a sample, (row, column) -> (start, cluster, column).
+
+    What is left are the best of them and those that are about as good, less those that have ended
+    where a better one has: on all rows they would end alike, too.
+    """
+    start = start_centers(sample, clusters, restarts=restarts, seed=seed)
+    centers, inertia, _ = _settled(reduce_array(sample), start, iterations)
+    kept: list[Float64] = []
+    for number in np.argsort(inertia, kind="stable"):
+        one, near = centers[number], ALIKE * inertia[number] / len(sample)
+        if inertia[number] <= (1 + AS_GOOD) * inertia.min() and all(
+            _apart(one, other) > near for other in kept
+        ):
+            kept.append(one)
+    return np.stack(kept)
+
+
+def _apart(first: Float64, second: Float64) -> float:
+    """Sum of the squared distances between centers, each matched to one of the others."""
+    table = np.square(first[:, None] - second).sum(axis=2)
+    return float(table[linear_sum_assignment(table)].sum())
 
 
 def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters:
@@ -203,6 +265,15 @@ def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters
     """
     if iterations < 1:
         raise OptionError(f"iterations={iterations} must be 1 or more.")
+    centers, inertia, done = _settled(reduce, start, iterations)
+    best = centers[[inertia.argmin()]]
+    sums = reduce(lloyd_partial, lloyd_combine, centers=best)
+    order = np.argsort(-sums.size[0], kind="stable")
+    return Clusters(best[0][order], sums.size[0][order], float(sums.inertia[0]), done)
+
+
+def _settled(reduce: Reduce, start: Float64, iterations: int) -> tuple[Float64, Float64, int]:
+    """Centers and inertia of all starts when they stand still, and the sweeps that took."""
     centers, inertia = start.copy(), np.full(len(start), np.inf)
     moving, done = np.arange(len(start)), 0
     while moving.size and done < iterations:
@@ -214,10 +285,7 @@ def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters
         stands = moved <= STILL * sums.inertia / np.maximum(sums.size.sum(axis=1), 1)
         centers[moving] = better
         moving = moving[~stands]
-    best = centers[[inertia.argmin()]]
-    sums = reduce(lloyd_partial, lloyd_combine, centers=best)
-    order = np.argsort(-sums.size[0], kind="stable")
-    return Clusters(best[0][order], sums.size[0][order], float(sums.inertia[0]), done)
+    return centers, inertia, done
 
 
 def _moved(sums: ClusterSums, centers: Float64) -> Float64:

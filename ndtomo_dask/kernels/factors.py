@@ -139,21 +139,35 @@ def pca_scores(spectra: Float, principal: PrincipalComponents) -> Float:
 
 
 def project_spectra(
-    spectra: Float, basis: Float, shift: Float | None = None, prepare: Prepare | None = None
+    spectra: Float,
+    basis: Float,
+    shift: Float | None = None,
+    prepare: Prepare | None = None,
+    *,
+    rest: bool = False,
 ) -> Float:
     """Products (x - shift)·b of each spectrum with each basis vector, in the dtype of the data.
 
     (pixel, channel), (channel, basis) -> (pixel, basis); NaN where the spectrum is not finite.
+    ``rest`` adds a column: the sum of squares that an orthonormal basis leaves of the spectrum.
     """
-    products = np.empty((spectra.shape[0], basis.shape[1]), dtype=spectra.dtype)
+    count = basis.shape[1]
+    products = np.empty((spectra.shape[0], count + rest), dtype=spectra.dtype)
     basis = np.ascontiguousarray(basis, dtype=spectra.dtype)
     for rows, out in zip(slabs(spectra), slabs(products), strict=True):
         rows = _prepared(rows, prepare)
         whole = _whole(rows)
         slab = rows if whole.all() else np.where(whole[:, None], rows, 0)
-        np.matmul(_centered(slab, shift, spectra.dtype), basis, out=out)
+        slab = _centered(slab, shift, spectra.dtype)
+        np.matmul(slab, basis, out=out[:, :count])
+        if rest:
+            out[:, count] = _squares(slab) - _squares(out[:, :count])
         out[~whole] = np.nan
     return products
+
+
+def _squares(rows: Float) -> Float:
+    return np.asarray(np.einsum("pc,pc->p", rows, rows))
 
 
 def component_weights(

@@ -101,6 +101,31 @@ def test_the_sample_does_not_depend_on_blocks():
     assert len(whole) == pytest.approx(600, rel=0.02)
 
 
+def test_starts_that_end_alike_on_a_sample_go_on_as_one():
+    rows = groups()[0].astype(float)
+    kept = kernel.settled_starts(rows, 5, restarts=6, seed=0, iterations=50)
+    assert kept.shape == (1, 5, 8)
+    found = kernel.find_centers(reduce_array(rows), kept, iterations=50)
+    assert found.iterations <= 2
+    vague = groups(spread=1.5)[0].astype(float)
+    several = kernel.settled_starts(vague, 9, restarts=6, seed=0, iterations=300)
+    assert 1 < len(several) <= 6
+    inertia = [kernel.lloyd_partial(vague, one[None]).inertia[0] for one in several]
+    assert inertia[0] == min(inertia)
+    assert max(inertia) <= 1.03 * min(inertia)
+
+
+def test_columns_beyond_those_of_the_centers_do_not_count():
+    data, _ = groups()
+    wider = np.concatenate([data, np.full((len(data), 1), 1e6, "float32")], axis=1)
+    centers = kernel.start_centers(data.astype(float), 5, restarts=2, seed=0)
+    for got, expected in zip(
+        kernel.lloyd_partial(wider, centers), kernel.lloyd_partial(data, centers), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+    assert kernel.rest_partial(np.array([[1.0, 2.0], [np.nan, 4.0]])) == (2, 1, 2.0)
+
+
 def test_no_iterations_are_refused():
     with pytest.raises(OptionError, match="iterations=0 must be 1 or more"):
         fitted(groups()[0], iterations=0)
