@@ -11,7 +11,14 @@ from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
-from ndtomo_dask.kernels.peak_model import Background, PeakModel, background_rows
+from ndtomo_dask.kernels.peak_model import (
+    DECAY,
+    EXPONENTIAL,
+    Background,
+    PeakModel,
+    count_terms,
+    decays,
+)
 from ndtomo_dask.kernels.peaks import SHAPES
 from ndtomo_dask.kernels.window_fit import KEPT, Columns, WindowModel, columns_for, fit_windows
 from ndtomo_dask.peak_options import (
@@ -84,8 +91,8 @@ def fit_peaks(
         ``"thompson_cox_hastings"``, or, where peaks are asymmetric, ``"split_pseudo_voigt"`` or
         ``"doniach_sunjic"``; one for all, or by peak.
     background
-        Degree of a polynomial, ``"none"``, ``"chebyshev:5"``, a spectrum that is scaled (an array
-        with the axis of the data), or a list of these.
+        Degree of a polynomial, ``"none"``, ``"chebyshev:5"``, ``"exponential"`` (a decay), a
+        spectrum that is scaled (an array with the axis of the data), or a list of these.
     bounds
         Lowest and highest value by parameter for all peaks, ``{"fwhm": (0.01, 0.1)}``, or by peak,
         ``{"Ni 111": {"position": (3.07, 3.11)}}``, in axis units; each a number or a map of one
@@ -220,7 +227,8 @@ def _models(
             # Templates may take two peaks for one: of 400 pairs in noise 5 % were missed, and none
             # from the positions that are expected.
             own[name], begin[name] = within, window.positions[peak]
-        model = PeakModel(window.shapes, cut_background(background, window), linked)
+        decay = {DECAY: EXPONENTIAL} if decays(background) else {}
+        model = PeakModel(window.shapes | decay, cut_background(background, window), linked)
         places = tuple(numbers[peak] for peak in window.shapes)
         models.append(WindowModel(window.first, window.last, model, places, own, begin))
     return models
@@ -233,9 +241,7 @@ def _names(laid: Sequence[PeakWindow]) -> list[str]:
 def _columns(
     laid: Sequence[PeakWindow], models: Sequence[WindowModel], values: xr.DataArray
 ) -> Columns:
-    rows = [
-        len(background_rows(one.model.background, values[one.first : one.last])) for one in models
-    ]
+    rows = [count_terms(one.model.background, values[one.first : one.last]) for one in models]
     shapes = [shape for window in laid for shape in window.shapes.values()]
     return columns_for(shapes, len(laid), max(rows))
 
@@ -280,7 +286,7 @@ def columns_planned(options: Mapping[str, Any], found: int = 0) -> tuple[int, in
         shapes += [str(shape) for shape in table["shape"].values] if "shape" in table else []
     elif windows:
         count = sum(len(peaks.get(name, [name])) for name in windows)
-    terms = len(background_rows(options.get("background", 1), [0.0, 1.0]))
+    terms = count_terms(options.get("background", 1), [0.0, 1.0])
     columns = columns_for([shape for shape in shapes if shape in SHAPES], 1, terms)
     return count, len(columns.names) * count + (len(windows) or count) * columns.terms
 

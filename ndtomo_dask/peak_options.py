@@ -151,7 +151,8 @@ def background_of(ds: xr.Dataset, given: Any, axis: xr.DataArray) -> tuple[Backg
     if isinstance(given, bool) or not isinstance(given, int | str):
         raise OptionError(
             f"background={given!r} is not known: expected a degree such as 1, 'none', "
-            f"'chebyshev:5', or a spectrum as an xarray.DataArray with the axis of the data."
+            f"'chebyshev:5', 'exponential', or a spectrum as an xarray.DataArray with the axis of "
+            f"the data."
         )
     return given, np.zeros((0, axis.size))
 

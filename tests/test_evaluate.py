@@ -59,7 +59,7 @@ def test_evaluation_is_lazy_and_keeps_labels(fitted):
         np.testing.assert_array_equal(made[f"fitted_{name}"], whole[f"fitted_{name}"])
 
 
-@pytest.mark.parametrize("background", [1, "none", "spectrum"])
+@pytest.mark.parametrize("background", [1, "none", "spectrum", [0, "exponential"]])
 def test_a_stored_fit_is_evaluated_alike(volume, tmp_path, background):
     known = xr.DataArray(np.exp(-Q), dims="channel", coords={"q": ("channel", Q)})
     given = [0, known] if background == "spectrum" else background

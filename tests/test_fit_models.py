@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from ndtomo_dask import find_peaks, fit_peaks
+from ndtomo_dask import evaluate_peaks, find_peaks, fit_peaks
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.fit import columns_planned
 from ndtomo_dask.kernels.least_squares import FitStatus, fit_model
@@ -176,6 +176,30 @@ def test_every_parameter_of_a_shape_is_returned(rng, shape):
         assert 0.02 < float(made.peak_fwhm[0, 0, 0]) < 0.03
         assert np.isfinite(made.peak_fwhm_error).all()
         assert np.isfinite(made.peak_fraction_error).all()
+
+
+@pytest.mark.parametrize(
+    ("background", "offset"), [("exponential", 0.0), ([0, "exponential"], 7.0)]
+)
+def test_peaks_on_a_decay(rng, background, offset):
+    truth, middle = pair_truth(rng, (6, 8)), 3.125
+    decay, height = rng.uniform(1, 8, (6, 8, 1)), rng.uniform(10, 30, (6, 8, 1))
+    ds = pair_volume(truth)
+    below = offset + height * np.exp(-decay * (Q - middle))
+    ds["volume"] = ds.volume - (5 + 2 * Q) + below
+    made = verb(ds, background=background)
+    assert_recovered(made, truth)
+    terms = made.peak_background.isel(window=0).values
+    np.testing.assert_allclose(terms[..., -2:], np.concatenate([height, decay], -1), rtol=LOOSE)
+    again = evaluate_peaks(made, ["background", "residual"])
+    inside = np.isfinite(again.fitted_background.values)
+    np.testing.assert_allclose(again.fitted_background.values[inside], below[inside], rtol=LOOSE)
+    noisy = ds.assign(volume=ds.volume + rng.normal(scale=2.0, size=ds.volume.shape))
+    fit = verb(noisy, background=background, bounds={"background.decay": (0, 20)})
+    pull = (fit.peak_area.sel(peak="a") - truth["a"][..., 0]) / fit.peak_area_error.sel(peak="a")
+    assert 0.7 < float(pull.std()) < 1.4
+    flat = verb(noisy.assign(volume=noisy.volume - below + 3 * offset), background=background)
+    assert np.isfinite(flat.peak_background).mean() > 0.8
 
 
 def test_likelihoods(rng):

@@ -17,6 +17,9 @@ from ndtomo_dask.kernels.peaks import SHAPES, evaluate_shape, scale_axis
 
 Float64 = NDArray[np.float64]
 Background = int | str | NDArray[np.floating] | Sequence["Background"]
+EXPONENTIAL = "exponential"
+DECAY = "background"
+"""Name of the decay that a background has, among the peaks of a model."""
 MOST_TERMS = 20
 """Terms of a polynomial: powers of t are hardly independent beyond."""
 KA_COPPER = (1.540593, 1.544427)
@@ -41,7 +44,10 @@ class PeakModel:
 
     peaks: Mapping[str, str]
     background: Background = 1
-    """A degree, ``"none"`` (or -1), ``"chebyshev:n"``, spectra that are scaled, or a list."""
+    """A degree, ``"none"`` (or -1), ``"chebyshev:n"``, spectra that are scaled, or a list.
+
+    ``"exponential"`` has no term here: it is a peak of that shape, not linear in its parameters.
+    """
     ties: Mapping[str, Tie] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,19 +99,35 @@ def background_rows(
             )
         return np.asarray(t ** np.arange(background + 1)[:, np.newaxis], dtype=np.float64)
     if isinstance(background, str):
-        if background == "none":
+        if background in ("none", EXPONENTIAL):
             return np.zeros((0, t.size))
         kind, _, degree = background.partition(":")
         if kind != "chebyshev" or not degree.isdecimal():
             raise OptionError(
                 f"background={background!r} is not known: "
-                "expected a degree such as 1, 'chebyshev:5', or a spectrum."
+                "expected a degree such as 1, 'chebyshev:5', 'exponential', or a spectrum."
             )
         return np.asarray(np.polynomial.chebyshev.chebvander(t, int(degree)).T, dtype=np.float64)
     if isinstance(background, np.ndarray):
         return _spectra(background, t)
     rows = (background_rows(one, axis, span) for one in background)
     return np.concatenate([np.zeros((0, t.size)), *rows])
+
+
+def decays(background: Background) -> bool:
+    """Tell whether a background has an exponential decay.
+
+    >>> decays([0, "exponential"]), decays("chebyshev:2")
+    (True, False)
+    """
+    if isinstance(background, int | str | np.ndarray):
+        return isinstance(background, str) and background == EXPONENTIAL
+    return any(decays(one) for one in background)
+
+
+def count_terms(background: Background, axis: ArrayLike) -> int:
+    """Count the coefficients of a background: of its terms, and amplitude and decay."""
+    return len(background_rows(background, axis)) + 2 * decays(background)
 
 
 def _spectra(background: NDArray[np.floating], t: Float64) -> Float64:

@@ -272,7 +272,7 @@ def build_problem(
     widest_low, widest_high = np.where(mapped, least, low[0]), np.where(mapped, most, high[0])
     single, source, coefficient, offset = _scaled(ties, unit, origin)
     sought, positions, widths = _what_to_seek(model, layout, widest_low, widest_high, unit, origin)
-    templates = build_templates(t, background, positions, widths)
+    templates = build_templates(t, _behind(model, background, t), positions, widths)
     shapes = [SHAPES[shape] for shape in model.peaks.values()]
     guess = [value for shape in shapes for value in _guess(shape.parameters, shape.start)]
     guess += [0.0] * (len(layout.names) - len(guess))
@@ -342,6 +342,15 @@ def _scaled(
             coefficient[entry] *= unit[leader] / unit[number]
             source[number] = free if source[number] < 0 else source[number]
     return ties.depends == 1, source, coefficient, offset
+
+
+def _behind(model: PeakModel, background: Float64, t: Float64) -> Float64:
+    """Return what templates are compared on: with a decay also a cubic, which comes near to it."""
+    if "exponential" not in model.peaks.values():
+        return background
+    rows = np.concatenate([background, np.vander(t, 4).T])
+    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+    return np.asarray(directions[sizes > 1e-6 * sizes[0]])
 
 
 def _rows(ties: Ties, coefficient: Float64, parameters: int) -> Integers:

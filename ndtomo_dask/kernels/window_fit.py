@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.least_squares import ModelFit, fit_model
-from ndtomo_dask.kernels.peak_model import PeakModel, background_rows
+from ndtomo_dask.kernels.peak_model import EXPONENTIAL, PeakModel, background_rows
 from ndtomo_dask.kernels.peak_problem import default_bounds, lay_out
 from ndtomo_dask.kernels.peak_shapes import thompson_cox_hastings
 from ndtomo_dask.kernels.peaks import PARAMETERS, SHAPES, Float64, Values
@@ -168,8 +168,16 @@ def _write(
     table: Values, fit: ModelFit, number: int, window: WindowModel, columns: Columns
 ) -> None:
     first = 0
+    behind = columns.background(number)
+    terms = len(fit.names) - len(window.model.peak_parameters) - len(window.model.unknowns)
+    table[:, behind] = 0.0
     for k, shape in enumerate(window.model.peaks.values()):
         own = SHAPES[shape].parameters
+        if shape == EXPONENTIAL:  # left out where it has no amplitude
+            found = np.nan_to_num(fit.values[:, first : first + 2])
+            table[:, behind.start + terms : behind.start + terms + 2] = found
+            first += 2
+            continue
         span = slice(first, first + len(own))
         bits = np.array([1 << KEPT.index(name) for name in own])
         kept: dict[str, NDArray[np.generic]] = {
@@ -190,10 +198,8 @@ def _write(
         for name, column in kept.items():
             table[:, columns.of(name).start + window.numbers[k]] = column
         first += len(own)
-    terms = len(fit.names) - first - len(window.model.unknowns)
-    behind = columns.background(number)
-    table[:, behind] = np.where(np.isfinite(fit.reduced_chi_square), 0.0, np.nan)[:, np.newaxis]
     table[:, behind.start : behind.start + terms] = fit.values[:, first : first + terms]
+    table[~np.isfinite(fit.reduced_chi_square), behind] = np.nan
 
 
 def _voigt_parts(square: NDArray[np.generic], width: NDArray[np.generic]) -> dict[str, Float64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ndtomo_dask.kernels.peak_model import Background, background_rows
+from ndtomo_dask.kernels.peak_model import Background, background_rows, decays
 from ndtomo_dask.kernels.peaks import SHAPES, Float64, Values, evaluate_shape
 
 Integers = NDArray[np.int64]
@@ -87,9 +87,12 @@ def _write_peaks(
 
 def _values(slab: Values, axis: Float64, window: WindowValues, table: Table, part: str) -> Float64:
     terms = background_rows(window.background, axis, window.span)
-    columns = table.background(window.number, max(1, len(terms)))
-    coefficients = slab[:, columns].astype(np.float64)
-    total = coefficients @ (terms if len(terms) else np.zeros((1, axis.size)))
+    whole = slab[:, table.background(window.number, table.terms)].astype(np.float64)
+    total = np.repeat(0.0 * whole[:, :1], axis.size, axis=1)  # NaN where nothing was fitted
+    total += whole[:, : len(terms)] @ terms
+    if decays(window.background):
+        amplitude, decay = whole[:, len(terms) : len(terms) + 2].T[..., np.newaxis]
+        total += amplitude * np.exp(-decay * (axis - sum(window.span) / 2))
     for peak, shape in window.shapes.items() if part == "model" else ():
         values = slab[:, table.of(peak, shape)]
         fitted = np.isfinite(values[:, 0])
