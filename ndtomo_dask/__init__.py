@@ -32,7 +32,7 @@ from ndtomo_dask.rank import find_rank
 from ndtomo_dask.reconstruct import reconstruct
 from ndtomo_dask.references import fit_references, phase_fractions
 from ndtomo_dask.runtime import connect
-from ndtomo_dask.synthetic import simulate_scan
+from ndtomo_dask.synthetic import simulate_defects, simulate_scan
 
 __all__ = [
     "align_projections",
@@ -76,6 +76,7 @@ __all__ = [
     "remove_air",
     "save",
     "set_rotation_center",
+    "simulate_defects",
     "simulate_scan",
     "sinogram_from_maps",
     "spectrum",

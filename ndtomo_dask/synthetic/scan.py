@@ -1,5 +1,7 @@
 """A simulated XRD-CT scan of a capillary, with the defects of a real one and known truth."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -7,22 +9,17 @@ from ndtomo_dask import axes
 from ndtomo_dask.apply import apply_kernel, sizes_of
 from ndtomo_dask.block_sizes import shard_of_projections
 from ndtomo_dask.coordinates import axis_variable, derive_axes
-from ndtomo_dask.errors import OptionError, check_choice
-from ndtomo_dask.kernels.phantoms import (
-    FWHM,
-    REFLECTIONS,
-    CapillaryPhantom,
-    beam_decay,
-    peak_area,
-)
+from ndtomo_dask.errors import OptionError
+from ndtomo_dask.kernels.defects import Defects, Noise
+from ndtomo_dask.kernels.phantoms import FWHM, REFLECTIONS, SAMPLE_RADIUS, beam_decay, peak_area
 from ndtomo_dask.kernels.scanning import (
-    Noise,
-    coarse,
-    mean_strain,
     measure_projections,
-    slice_phantom,
+    transmit_projections,
+    true_phases,
+    true_strain,
 )
 from ndtomo_dask.schema import label
+from ndtomo_dask.synthetic.truth import projection_numbers, true_defects
 from ndtomo_dask.variables import SINOGRAM
 
 ENERGY = 100.0
@@ -46,6 +43,13 @@ def simulate_scan(
     center_offset: float = 2.3,
     jitter: float = 0.3,
     fraction: float = 0.3,
+    absorption: float = 0.0,
+    amorphous: float = 0.0,
+    stripes: float = 0.0,
+    spots: int = 0,
+    hot_channels: int = 0,
+    dead_channels: int = 0,
+    missing: int = 0,
     noise: Noise = "poisson",
     seed: int = 0,
 ) -> xr.Dataset:
@@ -53,8 +57,10 @@ def simulate_scan(
 
     Five phases (Al, Cu, Fe, Pt, Zn) in Voronoi grains, each grain with its own strain; the 2θ axis
     is that of a 100 keV beam. Counts are Poisson distributed about
-    ``beam(angle) (projection(phantom) + air(channel))``. The data are lazy and made projection by
-    projection, each from a seed of its own, so any part of a terabyte can be drawn.
+    ``beam(angle) gain(angle, translation) transmission(angle, translation) (projection(phantom) +
+    air(channel)) + spots``. The data are lazy and made projection by projection, each from a seed
+    of its own, so any part of a terabyte can be drawn. A defect does not change what the others
+    draw.
 
     Parameters
     ----------
@@ -82,6 +88,19 @@ def simulate_scan(
         Standard deviation of the sample's random shift per projection, in translation steps.
     fraction
         Lorentzian share of the reflections.
+    absorption
+        Absorbance -log(transmission) of as much solid phase as the sample is wide. The whole chord
+        attenuates, as at small scattering angles (Beer-Lambert).
+    amorphous
+        Scatter of a diffuse matrix that fills the sample, relative to a strong reflection.
+    stripes
+        Standard deviation of the gain of each translation, which drifts during the scan.
+    spots
+        Bright reflections of single crystals per slice: one ray, some channels each.
+    hot_channels, dead_channels
+        Channels with false counts, and without any.
+    missing
+        Projections without counts, the same in all slices.
     noise
         ``"poisson"`` counts, or ``"none"``: the expected values.
     seed
@@ -91,46 +110,69 @@ def simulate_scan(
     -------
         ``sinogram ([z,] angle, translation, channel)``, in counts, and the truth it was made of:
         ``true_phase_map ([z,] y, x, phase)``, ``true_strain ([z,] y, x)``, ``true_beam (angle)``,
-        ``true_rotation_center``, ``true_projection_shift (angle)``.
+        ``true_rotation_center``, ``true_projection_shift (angle)``; where there are such defects,
+        ``true_transmission ([z,] angle, translation)``, ``true_stripe_gain (angle, translation)``,
+        ``true_spot_angle``, ``…_translation``, ``…_channel`` and ``…_height ([z,] spot)``,
+        ``true_channel_state (channel)`` (0 good, 1 hot, 2 dead) and ``true_missing (angle)``.
 
     Examples
     --------
     >>> simulate_scan(size=32, angles=24, channels=50).sinogram.sizes
     Frozen({'angle': 24, 'translation': 32, 'channel': 50})
     """
-    check_choice("noise", noise, ("poisson", "none"))
     if min(angles, channels) < 1 or size < 8:
         raise OptionError("simulate_scan needs size >= 8, angles >= 1 and channels >= 1.")
-    rng = np.random.default_rng(seed)
-    shifts = rng.normal(0.0, jitter, angles) if jitter else np.zeros(angles)
-    phantoms = [slice_phantom(size, grains, seed, z) for z in range(max(1, slices))]
-    truth = _truth(phantoms, slices, size, step, angles, span, decay, center_offset, shifts)
+    bright = counts * step * 2 * SAMPLE_RADIUS * size
+    defects = Defects(
+        stripes, spots, hot_channels, dead_channels, missing, bright, noise=noise, seed=seed
+    )
+    shifts = np.random.default_rng(seed).normal(0.0, jitter, angles) if jitter else 0.0
+    sample: dict[str, Any] = {"size": size, "grains": grains}
+    coords = _coordinates(size, step, angles, span, slices)
+    truth = xr.Dataset(
+        {
+            **_maps(coords, sample, seed),
+            "true_beam": ("angle", beam_decay(angles, decay, topups=2)),
+            "true_rotation_center": ((), (size - 1) / 2 + center_offset),
+            "true_projection_shift": ("angle", np.broadcast_to(shifts, angles).copy()),
+        },
+        coords={**coords, "phase": list(REFLECTIONS)},
+    )
     truth = derive_axes(truth.assign_coords(_axes(channels)))
 
-    numbers = _projection_numbers(truth)
+    numbers = projection_numbers(truth)
     numbers = numbers.chunk(_blocks(numbers, size, channels))
 
+    rays = np.deg2rad(truth.angle), truth.true_projection_shift
+    center = float(truth.true_rotation_center)
+    sample |= {"angles": angles, "center": center, "absorption": absorption}
     sinogram = apply_kernel(
         measure_projections,
         numbers,
-        np.deg2rad(truth.angle),
-        truth.true_projection_shift,
+        *rays,
         truth.true_beam,
         out={"translation": size, "channel": channels},
         dtype="float32",
         q=truth.q.values,
-        size=size,
-        grains=grains,
-        angles=angles,
-        center=float(truth.true_rotation_center),
         step=step,
         counts=counts,
         air=air,
+        amorphous=amorphous,
         fraction=fraction,
-        noise=noise,
-        seed=seed,
+        defects=defects,
+        **sample,
     )
-    options = {"size": size, "angles": angles, "channels": channels, "seed": seed, "counts": counts}
+    if absorption:
+        passed = apply_kernel(
+            transmit_projections, numbers, *rays, out={"translation": size}, dtype="float64",
+            seed=seed, **sample,
+        )  # fmt: skip
+        truth = truth.assign(true_transmission=passed)
+
+    truth = true_defects(truth, defects)
+    options: dict[str, Any] = {"size": size, "angles": angles, "channels": channels, "seed": seed, "counts": counts}
+    continuous = {"absorption": absorption, "amorphous": amorphous}
+    options |= {name: value for name, value in continuous.items() if value} | defects.given()
     return label(truth, {SINOGRAM: sinogram}, step="simulate_scan", **options)
 
 
@@ -143,44 +185,32 @@ def _axes(channels: int) -> dict[str, object]:
     return {"tth": axis_variable("tth", tth), "wavelength": xr.Variable((), wavelength, about)}
 
 
-def _truth(
-    phantoms: list[CapillaryPhantom],
-    slices: int,
-    size: int,
-    step: float,
-    angles: int,
-    span: float,
-    decay: float,
-    center_offset: float,
-    shifts: np.ndarray,
-) -> xr.Dataset:
-    lead = ("z",) if slices else ()
+def _coordinates(
+    size: int, step: float, angles: int, span: float, slices: int
+) -> dict[str, xr.Variable]:
     place = (np.arange(size) - (size - 1) / 2) * step
     coords = {name: axis_variable(name, place) for name in ("translation", "y", "x")}
     coords["angle"] = axis_variable("angle", np.linspace(0.0, span, angles, endpoint=False))
     if slices:
         coords["z"] = axis_variable("z", np.arange(slices) * step)
-    maps = np.stack([coarse(phantom.phase_map) for phantom in phantoms])
-    strain = np.stack([mean_strain(phantom) for phantom in phantoms])
-    return xr.Dataset(
-        {
-            "true_phase_map": ((*lead, "y", "x", "phase"), maps if slices else maps[0]),
-            "true_strain": ((*lead, "y", "x"), strain if slices else strain[0]),
-            "true_beam": ("angle", beam_decay(angles, decay, topups=2)),
-            "true_rotation_center": ((), (size - 1) / 2 + center_offset),
-            "true_projection_shift": ("angle", shifts),
-        },
-        coords={**coords, "phase": list(REFLECTIONS)},
-    )
+    return coords
 
 
-def _projection_numbers(truth: xr.Dataset) -> xr.DataArray:
-    """Give each projection of the whole scan its number, slice after slice."""
-    lead = ("z",) if "z" in truth.dims else ()
-    dims = (*lead, "angle")
-    shape = [truth.sizes[dim] for dim in dims]
-    coords = {dim: truth[dim] for dim in dims}
-    return xr.DataArray(np.arange(np.prod(shape)).reshape(shape), dims=dims, coords=coords)
+def _maps(
+    coords: dict[str, xr.Variable], sample: dict[str, Any], seed: int
+) -> dict[str, xr.DataArray]:
+    """Make the true maps; those of many slices slice by slice, and only where they are wanted."""
+    if "z" in coords:
+        number = xr.DataArray(np.arange(coords["z"].size), dims="z").chunk(z=1)
+    else:
+        number = xr.DataArray(0)
+    image = dict.fromkeys(("y", "x"), sample["size"])
+    options: dict[str, Any] = {"dtype": "float64", "seed": seed, **sample}
+    phases = {**image, "phase": len(REFLECTIONS)}
+    return {
+        "true_phase_map": apply_kernel(true_phases, number, out=phases, **options),
+        "true_strain": apply_kernel(true_strain, number, out=image, **options),
+    }
 
 
 def _blocks(numbers: xr.DataArray, size: int, channels: int) -> dict[str, int]:
