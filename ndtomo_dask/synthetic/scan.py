@@ -170,7 +170,13 @@ def simulate_scan(
         truth = truth.assign(true_transmission=passed)
 
     truth = true_defects(truth, defects)
-    options: dict[str, Any] = {"size": size, "angles": angles, "channels": channels, "seed": seed, "counts": counts}
+    options: dict[str, Any] = {
+        "size": size,
+        "angles": angles,
+        "channels": channels,
+        "seed": seed,
+        "counts": counts,
+    }
     continuous = {"absorption": absorption, "amorphous": amorphous}
     options |= {name: value for name, value in continuous.items() if value} | defects.given()
     return label(truth, {SINOGRAM: sinogram}, step="simulate_scan", **options)
