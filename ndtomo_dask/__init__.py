@@ -18,6 +18,7 @@ from ndtomo_dask.correct import (
     normalize_monitor,
     normalize_projections,
     remove_air,
+    remove_rings,
 )
 from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
 from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
@@ -74,6 +75,7 @@ __all__ = [
     "project",
     "reconstruct",
     "remove_air",
+    "remove_rings",
     "save",
     "set_rotation_center",
     "simulate_defects",

@@ -49,6 +49,14 @@ class RecipeError(NdtomoError, ValueError):
     """A recipe names a verb, an option or a variable that does not exist."""
 
 
+def missing_extra(what: str, library: str, extra: str) -> BackendError:
+    """Say that a library that something needs is not here, and which extra has it."""
+    return BackendError(
+        f"{what} needs {library!r}, which is not installed here: "
+        f"pip install 'ndtomo-dask[{extra}]'."
+    )
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant, or list them all.
 

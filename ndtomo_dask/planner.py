@@ -11,7 +11,8 @@ from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import Recipe
 from ndtomo_dask.rehearsal import rehearse
-from ndtomo_dask.step_plans import Stage, plan_step
+from ndtomo_dask.stages import Stage
+from ndtomo_dask.step_plans import plan_step
 
 _SEARCHED = range(64, 16 * 10**6)
 """MB that a task may need: from 64, where blocks are small already, to 16 TB."""

@@ -41,6 +41,8 @@ class Verb:
     """Whether it cannot do without that result."""
     replaces: str | None = None
     """Variable of which it makes another version."""
+    sized: tuple[str, ...] = ()
+    """Dimensions of which it needs all entries even where it only rehearses."""
 
 
 _IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
@@ -53,6 +55,7 @@ VERBS = {
     ),
     "normalize_monitor": Verb(correct.normalize_monitor, replaces="sinogram"),
     "flat_field": Verb(correct.flat_field, replaces="sinogram"),
+    "remove_rings": Verb(correct.remove_rings, _IMAGES, replaces="sinogram", sized=("angle",)),
     "find_projection_shifts": Verb(align.find_projection_shifts),
     "align_projections": Verb(align.align_projections, None, "projection_shift", required=True),
     "find_rotation_center": Verb(align.find_rotation_center),

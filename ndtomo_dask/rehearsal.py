@@ -40,8 +40,10 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
 
 def _single(steps: Sequence[Step]) -> list[str]:
     """Leave images that are there, such as true maps, the grid of those to be reconstructed."""
-    grid = ("y", "x") if any(step.verb == "reconstruct" for step in steps) else ()
-    return [dim for dim in SINGLE if dim not in grid]
+    kept = {dim for step in steps for dim in step.definition.sized}
+    if any(step.verb == "reconstruct" for step in steps):
+        kept |= {"y", "x"}
+    return [dim for dim in SINGLE if dim not in kept]
 
 
 def _imagined(ds: xr.Dataset, step: Step, found: Mapping[str, Step]) -> list[xr.Dataset]:

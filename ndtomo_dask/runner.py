@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +39,8 @@ from ndtomo_dask.recipe import Recipe, Step
 from ndtomo_dask.variables import MASK
 
 DIGEST, SOURCE = "recipe_digest", "source"
+STAGED_GROUP = "staged"
+"""Group of a store with versions of variables that later steps replace; may be deleted."""
 LARGE_ESTIMATE = 16 * MB
 IMAGE_DIMS = ("angle", "translation", "y", "x")
 
@@ -191,7 +193,7 @@ def _take(run: Run, number: int, step: Step) -> None:
     """Do one step: bring the data into its layout, then find, or apply."""
     verb = step.definition
     if verb.needs is not None:
-        _bring(run, *verb.needs)
+        _bring(run, number, *verb.needs)
     if step.finds:
         # What a find_ verb reads is stored first, if it is final and to be kept: otherwise every
         # step behind it would be computed twice.
@@ -241,16 +243,34 @@ def _found(run: Run, step: Step) -> xr.Dataset:
     return result.assign_attrs(found_in(run.slices))
 
 
-def _bring(run: Run, variable: str, layout: str) -> None:
+def _bring(run: Run, number: int, variable: str, layout: str) -> None:
     """See that a variable is whole in the way a verb needs; if not, store it and reopen it."""
     if variable not in run.ds:
         return
     whole = IMAGE_DIMS if layout == "images" else ("channel",)
-    chunks = run.ds[variable].chunksizes
-    if any(len(chunks.get(dim, (0,))) > 1 for dim in whole):
-        if variable in run.pending or variable not in run.stored:
-            _store(run, {variable} | (run.pending & set(run.recipe.save)))
-        _reopen(run, layout)
+    names = {variable, f"{variable}_variance"} & {str(name) for name in run.ds.data_vars}
+    if not any(_is_split(run.ds[name], whole) for name in names):
+        return
+    if any(later.definition.replaces == variable for later in run.recipe.steps[number:]):
+        _stage(run, number, names, layout)
+        return
+    if names & run.pending or not names <= run.stored:
+        _store(run, names | (run.pending & set(run.recipe.save)))
+    _reopen(run, layout)
+
+
+def _is_split(array: xr.DataArray, dims: Iterable[str]) -> bool:
+    return any(len(array.chunksizes.get(dim, (0,))) > 1 for dim in dims)
+
+
+def _stage(run: Run, number: int, names: set[str], layout: str) -> None:
+    """Store what a later step replaces, in a group of its own, and read it from there."""
+    ds = run.ds.drop_vars(set(run.ds.data_vars) - names)
+    staged = run.store / STAGED_GROUP / f"{number:02d}"
+    create_store(staged.parent, {})
+    save(_in_shards(ds), staged, resume=True, share=run.share, slices=run.slices)
+    again = open_scan(staged, layout=layout)
+    run.ds = run.ds.assign({name: again[name].variable for name in names})
 
 
 def _store(run: Run, names: set[str]) -> None:

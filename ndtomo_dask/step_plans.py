@@ -1,19 +1,11 @@
 """What each verb of a recipe will read, hold and write, and what it leaves for the next."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import xarray as xr
-
 from ndtomo_dask import plan, plan_mixing
-from ndtomo_dask.block_sizes import (
-    GRAM_ROWS,
-    image_block,
-    inner_chunk,
-    shard_of_projections,
-    spectra_block,
-)
+from ndtomo_dask.block_sizes import GRAM_ROWS, inner_chunk, spectra_block
 from ndtomo_dask.component_methods import LARGEST_GRAM
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import RecipeError
@@ -25,8 +17,8 @@ from ndtomo_dask.kernels.window_values import SLAB
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import Step
 from ndtomo_dask.scan_geometry import geometry_of
+from ndtomo_dask.stages import Stage, is_split, open_images, save_blocks, save_projections
 
-Sizes = dict[str, int]
 USUAL_PEAKS = 32
 """How many peaks a search is taken to find that is not told how many to keep."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
@@ -35,34 +27,15 @@ MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall
 """Verbs that touch maps only, which are small."""
 
 
-@dataclass
-class Stage:
-    """What the data will be when a step begins."""
-
-    sizes: Sizes
-    block: Sizes
-    itemsize: int
-    allowed_mem: int
-    scan: xr.Dataset
-    """What the recipe opens."""
-    stores_sinogram: bool
-    """Whether the corrected sinogram is kept, hence stored before it is reconstructed."""
-    has_moments: bool = False
-    """Whether a step has found the moments of the spectra."""
-    grid: tuple[int, int] = (0, 0)
-    """Rows and columns of the images, once they are reconstructed."""
-    found_peaks: int = 0
-    """How many peaks a step may find."""
-    fitted: tuple[int, int] = (0, 0)
-    """How many peaks are fitted, and the values that a pixel then has."""
-
-
 def _correct(stage: Stage, step: Step) -> list[Plan]:
-    return [
-        plan.correct(
-            step.verb, stage.sizes, stage.block, stage.itemsize, allowed_mem=stage.allowed_mem
-        )
-    ]
+    plans = []
+    if step.definition.needs == ("sinogram", "images") and is_split(stage):
+        plans.append(save_projections("stage sinogram", stage))
+        open_images(stage)
+    made = plan.correct(
+        step.verb, stage.sizes, stage.block, stage.itemsize, allowed_mem=stage.allowed_mem
+    )
+    return [*plans, made]
 
 
 def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
@@ -72,20 +45,9 @@ def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
     method = step.options.get("method", "fbp")
     given = [name for name, value in step.options.items() if value]
     stage.grid = geometry_of(stage.scan, verb="reconstruct", **_grid_options(step)).shape
-    split = any(stage.block[dim] < stage.sizes[dim] for dim in ("angle", "translation"))
-    if split or stage.stores_sinogram:
-        shard = shard_of_projections(stage.sizes, stage.itemsize)
-        plans.append(_save("save sinogram", stage, shard))
-        inner = inner_chunk(shard, stage.itemsize)["channel"]
-        stage.block = image_block(
-            stage.sizes,
-            stage.itemsize,
-            allowed_mem=stage.allowed_mem,
-            multiple=inner,
-            method=method,
-            options=given,
-            grid=stage.grid,
-        )
+    if is_split(stage) or stage.stores_sinogram:
+        plans.append(save_projections("save sinogram", stage))
+        open_images(stage, method=method, options=given, grid=stage.grid)
     made = plan.reconstruct(
         stage.sizes,
         stage.itemsize,
@@ -100,7 +62,7 @@ def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
     lead = {dim: size for dim, size in stage.sizes.items() if dim in ("time", "z")}
     stage.sizes = {**lead, **images, "channel": stage.sizes["channel"]}
     slab = {**dict.fromkeys(lead, 1), **images, "channel": channels}
-    plans += [made, _save("save volume", stage, slab)]
+    plans += [made, save_blocks("save volume", stage, slab)]
     stage.block = spectra_block(
         stage.sizes, stage.itemsize, allowed_mem=stage.allowed_mem,
         tile=inner_chunk(slab, stage.itemsize),
@@ -110,10 +72,6 @@ def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
 
 def _grid_options(step: Step) -> dict[str, Any]:
     return {name: step.options[name] for name in ("region", "pixel_size") if name in step.options}
-
-
-def _save(step: str, stage: Stage, block: Mapping[str, int]) -> Plan:
-    return plan.save(step, stage.sizes, block, stage.itemsize, allowed_mem=stage.allowed_mem)
 
 
 def _find_spectral_basis(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001

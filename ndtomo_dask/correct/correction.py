@@ -12,8 +12,8 @@ import xarray as xr
 
 from ndtomo_dask.apply import apply_kernel
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.schema import floating, require
-from ndtomo_dask.variables import SINOGRAM_VARIANCE, Variable
+from ndtomo_dask.schema import floating, require, valid_mask
+from ndtomo_dask.variables import MASK, SINOGRAM, SINOGRAM_VARIANCE, Variable
 
 Side = Literal["both", "first", "last"]
 
@@ -41,6 +41,18 @@ def correct_blocks(
     """Apply a correction that leaves the unit of the data as it was."""
     corrected = apply_kernel(block, sinogram, *beside, dtype=floating(sinogram.dtype), **options)
     return corrected.assign_attrs(sinogram.attrs)
+
+
+def mask_beside(ds: xr.Dataset, verb: str) -> tuple[list[xr.DataArray], dict[str, Any]]:
+    """Return ``mask``, to stand beside the sinogram, and the option that says where it lies.
+
+    A kernel hands both to `gaps.kept_samples`. Nothing and no option where the scan has no mask.
+    """
+    if MASK.name not in ds:
+        return [], {}
+    mask = valid_mask(ds, verb=verb)
+    dims = [axis for axis, dim in enumerate(SINOGRAM.dims) if dim in mask.dims]
+    return [mask], {"mask_dims": dims}
 
 
 def correct_variance(

@@ -1,6 +1,6 @@
 """Samples that are not there: found, grouped, and bridged where a method cannot do without them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,20 @@ def missing_samples(sinogram: Float) -> NDArray[np.int64]:
     """
     # (angle, translation, channel) -> (channel,)
     return np.asarray(np.count_nonzero(~np.isfinite(sinogram), axis=(0, 1)))
+
+
+def kept_samples(block: Float, mask: Bool | None = None, dims: Sequence[int] = ()) -> Bool:
+    """Tell which samples are finite and not masked; ``mask`` lies along the axes ``dims``.
+
+    >>> kept_samples(np.array([[1.0, np.nan], [2.0, 3.0]]), np.array([True, False]), [0])
+    array([[False, False],
+           [ True,  True]])
+    """
+    kept = np.isfinite(block)
+    if mask is not None:
+        missing = [axis for axis in range(block.ndim) if axis not in dims]
+        kept &= ~np.expand_dims(mask, missing)
+    return kept
 
 
 def channels_by_projections(finite: Bool) -> Iterator[tuple[Bool, NDArray[np.intp]]]:
