@@ -80,7 +80,8 @@ def remove_rings(
     options = stripes.given_options(method, asked)
     options = stripes.with_sizes(method, options, sinogram.sizes["translation"])
     stripes.load_algotom()
-    stripes.check_shape(*(sinogram.sizes[dim] for dim in whole), method, options)
+    shape = sinogram.sizes["angle"], sinogram.sizes["translation"]
+    stripes.check_shape(shape, method, options)
 
     mask, where = mask_beside(ds, "remove_rings")
     corrected = correct_blocks(

@@ -109,15 +109,16 @@ def load_algotom() -> Any:
     return algotom.prep.removal
 
 
-def check_shape(angles: int, translations: int, method: str, options: Options) -> None:
-    """Raise `OptionError` where a sinogram is too small for a filter."""
+def check_shape(shape: tuple[int, int], method: str, options: Options) -> None:
+    """Raise `OptionError` where a sinogram, (angle, translation), is too small for a filter."""
+    angles, translations = shape
     if min(angles, translations) < LEAST:
         raise OptionError(
             f"remove_rings needs {LEAST} angles and translations or more, but the sinogram has "
             f"{angles} and {translations}."
         )
     if method == "wavelet":
-        most = largest_level(angles, translations, options.get("wavelet", WAVELET))
+        most = largest_level(shape, options.get("wavelet", WAVELET))
         if options.get("level", 1) > most:
             raise OptionError(
                 f"level={options['level']} of the wavelet filter is too high for {angles} angles "
@@ -125,13 +126,13 @@ def check_shape(angles: int, translations: int, method: str, options: Options) -
             )
 
 
-def largest_level(angles: int, translations: int, wavelet: str) -> int:
+def largest_level(shape: tuple[int, ...], wavelet: str) -> int:
     """Levels into which a sinogram can be decomposed, once Algotom has padded it; at least 1."""
     load_algotom()
     import pywt
 
     check_choice("wavelet", wavelet, pywt.wavelist(kind="discrete"))
-    short = min(angles, translations)
+    short = min(shape)
     return max(1, int(pywt.dwt_max_level(short + 2 * min(150, short // 10), wavelet)))
 
 
@@ -145,7 +146,7 @@ def remove_stripes(block: Float, kept: Bool, *, method: str, options: Options) -
 
     def one(channel: int) -> None:
         known = kept[:, :, channel]
-        rows = known.any(axis=1)
+        rows = np.asarray(known.any(axis=1))
         if rows.sum() < LEAST:
             return
         image = _image(block, known, rows, channel)
@@ -172,7 +173,7 @@ def _filter(method: str, options: Options) -> Filter:
     def remove(image: Float) -> Float:
         extra: dict[str, Any] = {}
         if method == "wavelet" and "level" not in named:
-            most = largest_level(*image.shape, named.get("wavelet_name", WAVELET))
+            most = largest_level(image.shape, named.get("wavelet_name", WAVELET))
             extra["level"] = min(LEVEL, most)
         try:
             with np.errstate(all="ignore"):
