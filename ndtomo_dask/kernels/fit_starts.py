@@ -102,8 +102,8 @@ def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int, ag
     they start ``again``, with less.
     """
     current, goal, low, high = work.current, work.saved, work.low, work.high
-    _place_peaks(problem, work, scale, again)
-    _take_given(problem, work, scale, pixel)
+    place_peaks(problem, work, scale, again)
+    take_given(problem, work, scale, pixel)
     for j in range(current.size - 1):
         current[j] = min(max(current[j], low[j]), high[j])
         goal[j] = current[j]
@@ -114,7 +114,7 @@ def set_start(problem: Problem, work: Work, n: int, scale: float, pixel: int, ag
         if problem.areas[j] and (not found or current[j] <= 0.0):
             current[j] = goal[j] * (0.1 if several else 1.0)
         current[j] = min(max(current[j], low[j]), high[j])
-    _take_given(problem, work, scale, pixel)
+    take_given(problem, work, scale, pixel)
     for j in range(current.size - 1):
         current[j] = min(max(current[j], low[j]), high[j])
 
@@ -153,7 +153,7 @@ def _solve_areas(problem: Problem, work: Work, n: int, scale: float) -> bool:
 
 
 @compiled(inline=True)
-def _place_peaks(problem: Problem, work: Work, scale: float, again: int) -> None:
+def place_peaks(problem: Problem, work: Work, scale: float, again: int) -> None:
     """Write the free parameters that templates tell, the weakest peak first.
 
     So of several peaks that share a parameter the strongest decides.
@@ -262,7 +262,7 @@ def set_free(
 
 
 @compiled(inline=True)
-def _take_given(problem: Problem, work: Work, scale: float, pixel: int) -> None:
+def take_given(problem: Problem, work: Work, scale: float, pixel: int) -> None:
     """Write the starts that were given over those that were found."""
     row, values = min(pixel, problem.start.shape[0] - 1), work.parameters
     for i in range(values.size):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice, nearest
 from ndtomo_dask.kernels.fit_work import allocate_work
+from ndtomo_dask.kernels.lane_fit import allocate_lanes, fit_lanes, suits_lanes
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.kernels.likelihoods import LIKELIHOODS
 from ndtomo_dask.kernels.peak_model import PeakModel
@@ -158,6 +159,7 @@ def fit_model(
         rounding=max(2 * float(np.finfo(data.dtype).eps), 1e-13), significance=float(significance),
         iterations=int(iterations), tolerance=float(tolerance),  # another type is compiled again
     )  # fmt: skip
+    in_lanes = suits_lanes(problem)
     out = _empty_results(len(data), len(layout.names), model, data.dtype)
 
     def fit_piece(piece: slice) -> None:
@@ -166,7 +168,11 @@ def fit_model(
             start=_rows(problem.start, piece),
         )  # fmt: skip
         work = allocate_work(mine)
-        fit_spectra(data[piece], _rows(noise, piece), mine, work, out.rows(piece))
+        if in_lanes:
+            lanes = allocate_lanes(mine)
+            fit_lanes(data[piece], _rows(noise, piece), mine, work, lanes, out.rows(piece))
+        else:
+            fit_spectra(data[piece], _rows(noise, piece), mine, work, out.rows(piece))
 
     run_threaded(fit_piece, [slice(i, i + PIECE) for i in range(0, len(data), PIECE)])
     return ModelFit(

@@ -63,18 +63,26 @@ def fit_spectra(
     # (pixel, channel), (pixel or 1 or 0, channel)
     """
     for pixel in range(data.shape[0]):
-        row = min(pixel, variance.shape[0] - 1)
-        n, scale = load_spectrum(data[pixel], variance, row, problem, work)
-        if n < problem.rows.size + 1:
-            out.status[pixel] = BAD_INPUT
-            continue
-        status, tried, cost = _fit_loaded(problem, work, n, scale, pixel)
-        out.iterations[pixel] = tried
-        out.status[pixel] = status
-        if status in (CONVERGED, STALLED):
-            square = scale * scale if problem.kind == GAUSSIAN else 1.0
-            out.cost[pixel] = cost * square
-            _write_results(problem, work, out, pixel, scale)
+        fit_pixel(data, variance, problem, work, out, pixel)
+
+
+@compiled()
+def fit_pixel(
+    data: Values, variance: Float64, problem: Problem, work: Work, out: Results, pixel: int
+) -> None:
+    """Fit one spectrum, from loading it to writing what was found."""
+    row = min(pixel, variance.shape[0] - 1)
+    n, scale = load_spectrum(data[pixel], variance, row, problem, work)
+    if n < problem.rows.size + 1:
+        out.status[pixel] = BAD_INPUT
+        return
+    status, tried, cost = _fit_loaded(problem, work, n, scale, pixel)
+    out.iterations[pixel] = tried
+    out.status[pixel] = status
+    if status in (CONVERGED, STALLED):
+        square = scale * scale if problem.kind == GAUSSIAN else 1.0
+        out.cost[pixel] = cost * square
+        write_results(problem, work, out, pixel, scale)
 
 
 @compiled(inline=True)
@@ -190,19 +198,19 @@ def _fit_loaded(
     status, tried, cost = _minimize_best(problem, work, n, scale, pixel, exact)
     if status not in (CONVERGED, STALLED):
         return status, tried, 0.0
-    if not _any_peak(problem, work):
+    if not any_peak(problem, work):
         return INSIGNIFICANT, tried, 0.0
     regular, reduced = estimate_errors(problem, work, cost, n, scale)
     if problem.codes.size > 1:
         regular, reduced, more = _drop_weak(problem, work, n, scale, exact, regular, reduced, cost)
         tried += more
-        if not _any_peak(problem, work):
+        if not any_peak(problem, work):
             return INSIGNIFICANT, tried, 0.0
     return (status if regular else SINGULAR), tried, reduced
 
 
 @compiled(inline=True)
-def _at_bound(problem: Problem, current: Float64, work: Work) -> bool:
+def is_at_bound(problem: Problem, current: Float64, work: Work) -> bool:
     """Tell whether a position or width ended at a bound, or an area at none."""
     for k in range(problem.codes.size):
         for i in range(problem.first[k], min(problem.first[k] + 3, problem.first[k + 1])):
@@ -222,14 +230,14 @@ def _minimize_best(
     wider than another: it may have covered a neighbor.
     """
     best, status, tried, cost, kept = work.best, 0, 0, np.inf, 0
-    starts = STARTS if problem.codes.size > 1 and not _all_given(problem, pixel) else 1
+    starts = STARTS if problem.codes.size > 1 and not all_given(problem, pixel) else 1
     for attempt in range(starts):
         set_start(problem, work, n, scale, pixel, attempt)
         ended, steps, found = minimize(problem, work, n, scale, exact)
         if attempt == 0 or (ended <= STALLED and (status > STALLED or found < cost)):
             status, tried, cost, kept = ended, steps, found, attempt
             copy(work.current, best)
-        doubtful = status > STALLED or _at_bound(problem, best, work) or _wide(problem, best)
+        doubtful = status > STALLED or is_at_bound(problem, best, work) or is_wide(problem, best)
         if not doubtful or attempt == starts - 1:
             break
     if kept != attempt:
@@ -240,7 +248,7 @@ def _minimize_best(
 
 
 @compiled(inline=True)
-def _all_given(problem: Problem, pixel: int) -> bool:
+def all_given(problem: Problem, pixel: int) -> bool:
     """Tell whether a start is given of every position and width."""
     row = min(pixel, problem.start.shape[0] - 1)
     for k in range(problem.codes.size):
@@ -251,7 +259,7 @@ def _all_given(problem: Problem, pixel: int) -> bool:
 
 
 @compiled(inline=True)
-def _wide(problem: Problem, current: Float64) -> bool:
+def is_wide(problem: Problem, current: Float64) -> bool:
     """Tell whether a peak is more than `WIDE` times as wide as another, widths being free."""
     least, most = np.inf, 0.0
     for k in range(problem.codes.size):
@@ -264,7 +272,7 @@ def _wide(problem: Problem, current: Float64) -> bool:
 
 
 @compiled(inline=True)
-def _any_peak(problem: Problem, work: Work) -> bool:
+def any_peak(problem: Problem, work: Work) -> bool:
     """Tell which peaks have an area; return whether any has."""
     found = False
     for k in range(problem.codes.size):
@@ -286,7 +294,7 @@ def _drop_weak(
     current, saved, tested, more = work.current, work.saved, work.tested, 0
     tested[:] = False
     for _ in range(problem.codes.size):
-        weak = _find_weakest(problem, work)
+        weak = find_weakest(problem, work)
         if weak < 0:
             break
         tested[weak] = True
@@ -304,13 +312,13 @@ def _drop_weak(
             build(problem, work, n, problem.kind)
         else:
             cost = without
-        _any_peak(problem, work)
+        any_peak(problem, work)
         regular, reduced = estimate_errors(problem, work, cost, n, scale)
     return regular, reduced, more
 
 
 @compiled()
-def _find_weakest(problem: Problem, work: Work) -> int:
+def find_weakest(problem: Problem, work: Work) -> int:
     """Find the peak of least area in units of its error, below the significance; else -1."""
     weak, least = -1, problem.significance
     for k in range(problem.codes.size):
@@ -327,7 +335,7 @@ def _find_weakest(problem: Problem, work: Work) -> int:
 
 
 @compiled(inline=True)
-def _write_results(problem: Problem, work: Work, out: Results, pixel: int, scale: float) -> None:
+def write_results(problem: Problem, work: Work, out: Results, pixel: int, scale: float) -> None:
     """Write values and errors in axis units; NaN for the peaks that are left out."""
     current, parameters, errors = work.current, work.parameters, work.errors
     expand(

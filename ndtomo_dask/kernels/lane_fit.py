@@ -1,0 +1,361 @@
+"""Unweighted fits of pseudo-Voigts, several spectra at once: each takes a lane until it is done.
+
+A lane goes its own way: it is loaded, takes a linear step to areas and background, then steps of
+its own damping until its own stop, and is given the next spectrum. Whatever is out of the ordinary
+(channels without a value, doubtful or weak peaks, singular matrices) is left to `pixel_fit`, from
+the beginning, so that it does not depend on the spectra that were fitted beside it.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ndtomo_dask.kernels.compiled import compiled
+from ndtomo_dask.kernels.fit_errors import estimate_errors
+from ndtomo_dask.kernels.fit_starts import (
+    choose_templates,
+    place_peaks,
+    set_bounds,
+    take_given,
+)
+from ndtomo_dask.kernels.fit_work import Float64, Integers, Work
+from ndtomo_dask.kernels.lane_steps import find_lane_steps
+from ndtomo_dask.kernels.lanes import BLOCK, FACTORS, LANES, PEAK, ROW, entry, sweep_lanes
+from ndtomo_dask.kernels.levenberg_marquardt import (
+    CONVERGED,
+    EXACT_STOP,
+    LARGEST_DAMPING,
+    ROUNDING_STOP,
+    STALLED,
+    expand,
+)
+from ndtomo_dask.kernels.likelihoods import GAUSSIAN
+from ndtomo_dask.kernels.peak_problem import Problem
+from ndtomo_dask.kernels.peak_shapes import PSEUDO_VOIGT
+from ndtomo_dask.kernels.peaks import Values
+from ndtomo_dask.kernels.pixel_fit import (
+    INSIGNIFICANT,
+    Results,
+    all_given,
+    any_peak,
+    find_weakest,
+    fit_pixel,
+    is_at_bound,
+    is_wide,
+    load_spectrum,
+    write_results,
+)
+from ndtomo_dask.kernels.starts import largest
+
+EMPTY, LOADED, LINEAR, STEPPING = range(4)
+"""What a lane waits for: a spectrum, the sums at its start, a linear step, a step."""
+GOING, ODD = -1, -2
+"""Ends of a lane beside those of `FitStatus`: none yet, and what is left to `pixel_fit`."""
+
+
+class Lanes(NamedTuple):
+    """Arrays of one thread, lanes last; those over channels, parameters and entries are flat."""
+
+    t: Float64
+    """Filled up to whole blocks."""
+    background: Float64
+    """Filled up to whole blocks and an even number of terms. (term, channel)"""
+    y: Float64
+    rows: Float64
+    factors: Float64
+    sums: Float64
+    """The normal matrix of the trial point; (entry, lane)"""
+    normal: Float64
+    """That of the point that was accepted last."""
+    factor: Float64
+    current: Float64
+    """(parameter, lane)"""
+    trial: Float64
+    low: Float64
+    high: Float64
+    least: Float64
+    """Bounds; ``low`` and ``high`` are open or closed for the linear step."""
+    most: Float64
+    goal: Float64
+    given: Float64
+    """Starts that were given; else NaN."""
+    step: Float64
+    free: Float64
+    right: Float64
+    leaving: Float64
+    """(lane,), as all that follows"""
+    clipped: Float64
+    drop: Float64
+    regular: Float64
+    damping: Float64
+    growth: Float64
+    cost: Float64
+    scale: Float64
+    accepted: Float64
+    phase: Integers
+    pixel: Integers
+    tried: Integers
+    ended: Integers
+
+
+def allocate_lanes(problem: Problem) -> Lanes:
+    """Allocate the arrays for the spectra of a window."""
+    n, peaks, terms = problem.t.size, problem.codes.size, problem.background.shape[0]
+    filled, even = -(-n // BLOCK) * BLOCK, terms + terms % 2
+    t, background = np.full(filled, problem.t[-1]), np.zeros((even, filled))
+    t[:n], background[:terms, :n] = problem.t, problem.background
+    parameters = PEAK * peaks + even
+    matrices = [np.zeros((parameters + 1) * (parameters + 2) // 2 * LANES) for _ in range(3)]
+    for matrix in matrices[:2]:
+        for a in range(even):
+            for b in range(a + 1):
+                place = entry(PEAK * peaks + a, PEAK * peaks + b)
+                matrix[place : place + LANES] = background[a] @ background[b]
+    vectors = [np.zeros(parameters * LANES) for _ in range(11)]
+    for vector in vectors:
+        vector[2 * LANES : 3 * LANES] = 1.0
+    return Lanes(
+        t, background, np.zeros(filled * LANES), np.zeros((PEAK * peaks + 1) * ROW),
+        np.zeros(peaks * FACTORS), *matrices, *vectors,
+        *(np.zeros(LANES) for _ in range(9)),
+        *(np.zeros(LANES, dtype=np.int64) for _ in range(4)),
+    )  # fmt: skip
+
+
+def suits_lanes(problem: Problem) -> bool:
+    """Tell whether a fit is of pseudo-Voigts that nothing ties, unweighted, of uniform noise."""
+    parameters = PEAK * problem.codes.size + problem.background.shape[0]
+    free = problem.rows[:-1]
+    return bool(
+        problem.kind == GAUSSIAN
+        and not problem.counts
+        and not problem.given
+        and (problem.codes == PSEUDO_VOIGT).all()
+        and problem.unit.size == parameters
+        and (free < parameters).all()
+        and problem.single[free].all()
+        and not problem.offset[free].any()
+    )
+
+
+@compiled()
+def fit_lanes(
+    data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, out: Results
+) -> None:
+    """Fit every spectrum on its own, `LANES` at a time.
+
+    # (pixel, channel), (0, channel)
+    """
+    count, upcoming = lanes.current.size // LANES, 0
+    phase = lanes.phase
+    for lane in range(LANES):
+        phase[lane] = EMPTY
+    busy = True
+    while busy:
+        _propose(problem, lanes, count)
+        busy = False
+        for lane in range(LANES):
+            while phase[lane] == EMPTY and upcoming < data.shape[0]:
+                if not _load_lane(data, variance, problem, work, lanes, lane, upcoming, out):
+                    fit_pixel(data, variance, problem, work, out, upcoming)
+                upcoming += 1
+            busy |= phase[lane] != EMPTY
+        sweep_lanes(
+            lanes.t, problem.t.size, lanes.background, problem.codes.size, lanes.trial, lanes.y,
+            lanes.rows, lanes.factors, lanes.sums,
+        )  # fmt: skip
+        _judge(problem, lanes, count)
+        for lane in range(LANES):
+            if lanes.ended[lane] == GOING:
+                continue
+            pixel, phase[lane] = lanes.pixel[lane], EMPTY
+            if not _finish(problem, work, lanes, lane, pixel, count, out):
+                fit_pixel(data, variance, problem, work, out, pixel)
+
+
+@compiled(inline=True)
+def _load_lane(
+    data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, lane: int,
+    pixel: int, out: Results,
+) -> bool:  # fmt: skip
+    """Give a spectrum to a lane, to begin at its start; return whether it suits one."""
+    n, scale = load_spectrum(data[pixel], variance, -1, problem, work)
+    if n < problem.t.size or not set_bounds(problem, work, scale, pixel):
+        return False
+    noise = choose_templates(problem, work, pixel, 0.0)
+    if scale == 0.0 or largest(work.scores, work.scores.size) < problem.significance * noise:
+        out.status[pixel] = INSIGNIFICANT
+        return True
+    place_peaks(problem, work, scale, 0)
+    take_given(problem, work, scale, pixel)
+    current = work.current
+    for j in range(current.size - 1):
+        current[j] = min(max(current[j], work.low[j]), work.high[j])
+    expand(
+        current, problem.offset, problem.of_data, 1.0 / scale, problem.tie, problem.tied,
+        problem.coefficient, problem.least, work.parameters,
+    )  # fmt: skip
+    y, source = work.y, lanes.y
+    for i in range(n):
+        source[i * LANES + lane] = y[i]
+    _set_lane(problem, work, lanes, lane, scale, pixel)
+    return True
+
+
+@compiled(inline=True)
+def _set_lane(
+    problem: Problem, work: Work, lanes: Lanes, lane: int, scale: float, pixel: int
+) -> None:
+    """Copy start and bounds to a lane, open for the linear step and closed for all else."""
+    parameters, start = work.parameters, min(pixel, problem.start.shape[0] - 1)
+    several = problem.codes.size > 1
+    for i in range(parameters.size):
+        place, free = i * LANES + lane, problem.source[i]
+        value, area = parameters[i], free >= 0 and problem.areas[free]
+        lanes.goal[place] = value
+        lanes.trial[place] = 0.0 if area else value
+        lanes.least[place] = work.low[free] if free >= 0 else value
+        lanes.most[place] = work.high[free] if free >= 0 else value
+        linear = free >= 0 and problem.of_data[i]
+        lanes.low[place], lanes.high[place] = lanes.trial[place], lanes.trial[place]
+        if linear:
+            lanes.low[place] = 0.0 if area and several else -np.inf
+            lanes.high[place] = np.inf
+        unit = problem.unit[i] * (scale if problem.of_data[i] else 1.0)
+        lanes.given[place] = (problem.start[start, i] - problem.origin[i]) / unit
+    lanes.phase[lane], lanes.pixel[lane], lanes.tried[lane] = LOADED, pixel, 0
+    lanes.scale[lane], lanes.damping[lane], lanes.growth[lane] = scale, 0.0, 2.0
+
+
+@compiled(inline=True)
+def _propose(problem: Problem, lanes: Lanes, count: int) -> None:
+    """Find the next step of every lane, and write where it leads as its trial."""
+    find_lane_steps(
+        lanes.normal, count, lanes.current, lanes.low, lanes.high, lanes.damping, lanes.factor,
+        lanes.free, lanes.right, lanes.step, lanes.leaving, lanes.clipped, lanes.drop,
+        lanes.regular,
+    )  # fmt: skip
+    current, trial, step, low, high = lanes.current, lanes.trial, lanes.step, lanes.low, lanes.high
+    for i in range(step.size):
+        trial[i] = min(max(current[i] + step[i], low[i]), high[i])
+    for lane in range(LANES):
+        if lanes.phase[lane] == LINEAR:
+            _end_linear(problem, lanes, lane)
+
+
+@compiled(inline=True)
+def _end_linear(problem: Problem, lanes: Lanes, lane: int) -> None:
+    """Begin at the linear solution, where it has an area, and close the bounds."""
+    found, several = lanes.regular[lane] > 0.0, problem.codes.size > 1
+    for i in range(problem.unit.size):
+        place, free = i * LANES + lane, problem.source[i]
+        value = lanes.trial[place] if found else lanes.current[place]
+        if free >= 0 and problem.areas[free] and value <= 0.0:
+            value = lanes.goal[place] * (0.1 if several else 1.0)
+        if free >= 0 and math.isfinite(lanes.given[place]):
+            value = lanes.given[place]
+        low, high = lanes.least[place], lanes.most[place]
+        lanes.trial[place], lanes.low[place], lanes.high[place] = (
+            min(max(value, low), high),
+            low,
+            high,
+        )
+
+
+@compiled(inline=True)
+def _judge(problem: Problem, lanes: Lanes, count: int) -> None:
+    """Accept the trial of every lane or damp its next step more; note which lanes are done."""
+    sums, accepted, ended = lanes.sums, lanes.accepted, lanes.ended
+    for lane in range(LANES):
+        accepted[lane], ended[lane] = 0.0, GOING
+        if lanes.phase[lane] != EMPTY:
+            _judge_lane(problem, lanes, lane, sums[entry(count, count) + lane])
+    for i in range(0, sums.size, LANES):
+        take(sums[i:], accepted, lanes.normal[i:])
+    for i in range(0, count * LANES, LANES):
+        take(lanes.trial[i:], accepted, lanes.current[i:])
+
+
+@compiled()
+def take(source: Float64, accepted: Float64, target: Float64) -> None:
+    """Copy the lanes that are accepted."""
+    for lane in range(LANES):
+        target[lane] = source[lane] if accepted[lane] > 0.0 else target[lane]
+
+
+@compiled(inline=True)
+def _judge_lane(problem: Problem, lanes: Lanes, lane: int, new: float) -> None:
+    """Do what `levenberg_marquardt.minimize` does after a step."""
+    phase, damping, ended = lanes.phase, lanes.damping, lanes.ended
+    if phase[lane] != STEPPING:
+        lanes.accepted[lane], lanes.cost[lane] = 1.0, new
+        if phase[lane] == LINEAR:
+            damping[lane] = 1e-3
+        phase[lane] += 1
+        if not math.isfinite(new):
+            ended[lane] = ODD
+        return
+    lanes.tried[lane] += 1
+    drop, cost = lanes.drop[lane], lanes.cost[lane]
+    if not (lanes.regular[lane] > 0.0 and drop >= 0.0):
+        damping[lane] *= 10.0
+        if damping[lane] > LARGEST_DAMPING or lanes.tried[lane] >= problem.iterations:
+            ended[lane] = ODD
+        return
+    n = problem.t.size
+    least = max(problem.tolerance * cost / (n - problem.rows.size + 1), EXACT_STOP * n)
+    enough = drop <= least and damping[lane] <= 1.0
+    if new < cost:
+        ratio = min((cost - new) / max(drop, 1e-300), 2.0)
+        damping[lane] *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+        lanes.growth[lane] = 2.0
+        lanes.accepted[lane], lanes.cost[lane] = 1.0, new
+    elif not enough and drop <= ROUNDING_STOP * cost:
+        ended[lane] = STALLED
+        return
+    else:
+        damping[lane] *= lanes.growth[lane]
+        lanes.growth[lane] *= 2.0
+    if enough:
+        ended[lane] = CONVERGED
+    elif lanes.tried[lane] >= problem.iterations or damping[lane] > LARGEST_DAMPING:
+        ended[lane] = ODD
+
+
+@compiled(inline=True)
+def _finish(
+    problem: Problem, work: Work, lanes: Lanes, lane: int, pixel: int, count: int, out: Results
+) -> bool:
+    """Judge what a lane ended with and write it; return False where it is not to be believed."""
+    ended, scale = lanes.ended[lane], lanes.scale[lane]
+    if ended == ODD:
+        return False
+    set_bounds(problem, work, scale, pixel)
+    rows, m = problem.rows, problem.rows.size
+    for a in range(m):
+        i = rows[a] if a < m - 1 else count
+        if a < m - 1:
+            work.current[a] = lanes.current[i * LANES + lane]
+        for b in range(a + 1):
+            j = rows[b] if b < m - 1 else count
+            value = lanes.normal[entry(i, j) + lane]
+            work.normal[a, b], work.normal[b, a] = value, value
+    doubtful = is_at_bound(problem, work.current, work) or is_wide(problem, work.current)
+    if doubtful and problem.codes.size > 1 and not all_given(problem, pixel):
+        return False
+    out.iterations[pixel] = lanes.tried[lane]
+    if not any_peak(problem, work):
+        out.status[pixel] = INSIGNIFICANT
+        return True
+    regular, reduced = estimate_errors(problem, work, lanes.cost[lane], problem.t.size, scale)
+    if problem.codes.size > 1:
+        work.tested[:] = False
+        if find_weakest(problem, work) >= 0:
+            return False
+    if not regular:
+        return False
+    out.status[pixel] = ended
+    out.cost[pixel] = reduced * scale * scale
+    write_results(problem, work, out, pixel, scale)
+    return True
