@@ -147,8 +147,8 @@ def fit_lanes(
 
     # (pixel, channel), (0, channel)
     """
-    count, upcoming = lanes.current.size // LANES, 0
-    phase = lanes.phase
+    # counted down, because a function that is called with a constant is compiled for it
+    count, left, phase = lanes.current.size // LANES, data.shape[0], lanes.phase
     for lane in range(LANES):
         phase[lane] = EMPTY
     busy = True
@@ -156,10 +156,11 @@ def fit_lanes(
         _propose(problem, lanes, count)
         busy = False
         for lane in range(LANES):
-            while phase[lane] == EMPTY and upcoming < data.shape[0]:
-                if not _load_lane(data, variance, problem, work, lanes, lane, upcoming, out):
-                    fit_pixel(data, variance, problem, work, out, upcoming)
-                upcoming += 1
+            while phase[lane] == EMPTY and left > 0:
+                pixel = data.shape[0] - left
+                left -= 1
+                if not _load_lane(data, variance, problem, work, lanes, lane, pixel, out):
+                    fit_pixel(data, variance, problem, work, out, pixel)
             busy |= phase[lane] != EMPTY
         sweep_lanes(
             lanes.t, problem.t.size, lanes.background, problem.codes.size, lanes.trial, lanes.y,
@@ -180,10 +181,10 @@ def _load_lane(
     pixel: int, out: Results,
 ) -> bool:  # fmt: skip
     """Give a spectrum to a lane, to begin at its start; return whether it suits one."""
-    n, scale = load_spectrum(data[pixel], variance, -1, problem, work)
+    n, scale = load_spectrum(data[pixel], variance, variance.shape[0] - 1, problem, work)
     if n < problem.t.size or not set_bounds(problem, work, scale, pixel):
         return False
-    noise = choose_templates(problem, work, pixel, 0.0)
+    noise = choose_templates(problem, work, pixel, min(scale, 0.0))
     if scale == 0.0 or largest(work.scores, work.scores.size) < problem.significance * noise:
         out.status[pixel] = INSIGNIFICANT
         return True
