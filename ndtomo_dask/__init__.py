@@ -18,6 +18,7 @@ from ndtomo_dask.correct import (
     normalize_monitor,
     normalize_projections,
     remove_air,
+    remove_outliers,
     remove_rings,
 )
 from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
@@ -75,6 +76,7 @@ __all__ = [
     "project",
     "reconstruct",
     "remove_air",
+    "remove_outliers",
     "remove_rings",
     "save",
     "set_rotation_center",

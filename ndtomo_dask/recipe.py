@@ -55,6 +55,9 @@ VERBS = {
     ),
     "normalize_monitor": Verb(correct.normalize_monitor, replaces="sinogram"),
     "flat_field": Verb(correct.flat_field, replaces="sinogram"),
+    "remove_outliers": Verb(
+        correct.remove_outliers, _IMAGES, replaces="sinogram", sized=("angle",)
+    ),
     "remove_rings": Verb(correct.remove_rings, _IMAGES, replaces="sinogram", sized=("angle",)),
     "find_projection_shifts": Verb(align.find_projection_shifts),
     "align_projections": Verb(align.align_projections, None, "projection_shift", required=True),

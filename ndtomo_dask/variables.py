@@ -88,6 +88,7 @@ COMPONENT_SPECTRUM = Variable(
 )
 COMPONENT_MEAN = Variable("component_mean", (CHANNEL,), "count/mm", "mean spectrum")
 MISSING_SAMPLES = Variable("missing_samples", (CHANNEL,), "1", "samples that were not finite")
+REPLACED_SAMPLES = Variable("replaced_samples", (CHANNEL,), "1", "samples that were replaced")
 COMPONENT_MAP = Variable("component_map", _COMPONENT_MAP, "count/mm", "amount of a component")
 COMPONENT_RESIDUAL = Variable(
     "component_residual", (Y, X), "count/mm", "root mean square left over", additive=False

@@ -11,6 +11,7 @@ from ndtomo_dask.correct.flux import (
     normalize_monitor,
     normalize_projections,
 )
+from ndtomo_dask.correct.outliers import remove_outliers
 from ndtomo_dask.correct.rings import remove_rings
 from ndtomo_dask.correct.transmission import flat_field
 
@@ -21,5 +22,6 @@ __all__ = [
     "normalize_monitor",
     "normalize_projections",
     "remove_air",
+    "remove_outliers",
     "remove_rings",
 ]
