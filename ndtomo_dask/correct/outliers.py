@@ -60,13 +60,14 @@ def remove_outliers(
     sinogram = planned_sinogram(ds, "remove_outliers", _RAYS)
     check_choice("method", method, ("angle", "percentile"))
     check_choice("fill", fill, ("estimate", "nan"))
-    outliers.check_options(width, threshold, kind, tuple(percentiles))
+    low, high = percentiles
+    outliers.check_options(width, threshold, kind, (low, high))
 
     options: dict[str, Any] = {"keep_nan": fill == "nan"}
     mask, where = mask_beside(ds, "remove_outliers")
     beside = list(mask)
     if method == "percentile":
-        options["percentiles"] = tuple(percentiles)
+        options["percentiles"] = (low, high)
     else:
         options |= {"width": width, "threshold": threshold, "kind": kind}
         if SINOGRAM_VARIANCE.name in ds:
@@ -106,7 +107,8 @@ def remove_outliers_block(
 
 def count_replaced_block(corrected: np.ndarray, block: np.ndarray) -> np.ndarray:
     """Count what a correction replaced, (angle, translation, channel) twice -> (channel,)."""
-    return np.count_nonzero(outliers.changed(block.astype(corrected.dtype), corrected), axis=(0, 1))
+    replaced = outliers.changed(block.astype(corrected.dtype), corrected)
+    return np.asarray(np.count_nonzero(replaced, axis=(0, 1)))
 
 
 def blank_block(variance: np.ndarray, block: np.ndarray, corrected: np.ndarray) -> np.ndarray:
