@@ -240,6 +240,7 @@ def _convert(options: argparse.Namespace) -> None:
             options.store,
             resume=options.resume,
             overwrite=options.overwrite,
+            group=options.group,
             **_datasets(options.dataset),
         )
 
@@ -304,18 +305,23 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         help="which dataset is what, such as sinogram=entry/data/data; may be repeated",
     )
+    parser.add_argument("--group", help="which scan or entry of the file, such as 2.1")
 
 
 def _open(options: argparse.Namespace, *, layout: str | None = None) -> xr.Dataset:
-    named: dict[str, Any] = {"layout": layout, **_datasets(options.dataset)}
+    named = {"layout": layout, "group": options.group, **_datasets(options.dataset)}
     return open_scan(options.input, **named)
 
 
-def _datasets(pairs: Sequence[str]) -> dict[str, str]:
+def _datasets(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read the map of datasets; a name that is given several times is in as many pieces."""
+    found: dict[str, list[str]] = {}
     for pair in pairs:
         if "=" not in pair:
             raise OptionError(f"--dataset {pair} must be NAME=PATH, such as angle=entry/theta.")
-    return dict(pair.split("=", 1) for pair in pairs)
+        name, place = pair.split("=", 1)
+        found.setdefault(name, []).append(place)
+    return {name: places[0] if len(places) == 1 else places for name, places in found.items()}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,17 @@ _COMMON = (
     | dict.fromkeys(SPECTRAL_WORDS, CHANNEL)
     | {"time": TIME}
 )
-_ANGLE_WORDS = ("angle", "angles", "theta", "rotation_angle", "rotation", "rot", "omega", "phi")
+_ANGLE_WORDS = (
+    "angle",
+    "angles",
+    "theta",
+    "rotation_angle",
+    "rotation",
+    "rot",
+    "omega",
+    "phi",
+    "gts_theta",
+)
 _SINOGRAM_WORDS = (
     _COMMON
     | dict.fromkeys(_ANGLE_WORDS, ANGLE)
@@ -132,6 +142,10 @@ def settle(
     wanted += [dim for dim in _FIRST[kind] if dim not in wanted]
     wanted = wanted[: len(shape)]
     fits = [order for order in permutations(wanted) if _fits(order, shape, words, lengths)]
+    if not fits and {ANGLE, TRANSLATION} <= set(lengths):  # lengths are facts, names may be wrong
+        unnamed = [None] * len(shape)
+        fits = [order for order in permutations(wanted) if _fits(order, shape, unnamed, lengths)]
+        fits = fits if len(fits) == 1 else []
     if len(fits) == 1 and len(wanted) == len(shape):
         return fits[0]
     if not fits:

@@ -18,7 +18,7 @@ from ndtomo_dask.errors import StoreError
 BLOCK_BYTES = 64 * 2**20
 """Size a block is grown to; a file's own chunk may be larger and is then the block."""
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".nx5", ".cxi")
+HDF5_SUFFIXES = (".h5", ".h50", ".h51", ".h52", ".h53", ".hdf5", ".hdf", ".nxs", ".nx5", ".cxi")
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,17 @@ class HDF5Array:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         with open_file(self.path) as file:
-            dataset = find_dataset(file, self.dataset)
-            try:
-                return np.asarray(dataset[key])
-            except OSError as error:
-                raise StoreError(
-                    f"{self.path}:{self.dataset} cannot be read at {key}: {error}. {_cure(error)}"
-                ) from error
+            return self.read(file, key)
+
+    def read(self, file: h5py.File, key: Any) -> np.ndarray:
+        """Read a part of the dataset from the open file, or say why that is not possible."""
+        dataset = find_dataset(file, self.dataset)
+        try:
+            return np.asarray(dataset[key])
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}:{self.dataset} cannot be read at {key}: {error}. {_cure(error)}"
+            ) from error
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         stat = Path(self.path).stat()
@@ -175,7 +179,7 @@ def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if isinstance(found, h5py.Dataset):
         return found
     if found is None:
-        _check_links(file, name)
+        refuse_broken_link(file, name)
         reason = f"{file.filename} has no dataset {name!r}."
     else:
         reason = f"{name!r} in {file.filename} is a group, not a dataset."
@@ -205,13 +209,19 @@ def _suggestion(name: str, paths: list[str], *, shown: int = 8) -> str:
     return f"It has: {', '.join(paths[:shown])}{more}."
 
 
-def _check_links(file: h5py.File, name: str) -> None:
+def refuse_broken_link(file: h5py.File, name: str) -> None:
+    """Raise `StoreError` if a path leads into another file, and that or the dataset is absent."""
     parts = [part for part in name.split("/") if part]
     for count in range(1, len(parts) + 1):
-        link = file.get("/".join(parts[:count]), getlink=True)
-        if isinstance(link, h5py.ExternalLink):
+        place = "/".join(parts[:count])
+        link, found = file.get(place, getlink=True), file.get(place)
+        if isinstance(link, h5py.ExternalLink) and found is None:
             _check_source(file, link.filename, name)
-        if link is None or file.get("/".join(parts[:count])) is None:
+            raise StoreError(
+                f"{name!r} in {file.filename} points at {link.path!r} in {link.filename!r}, which "
+                f"that file does not have. Name the dataset in that file."
+            )
+        if found is None:
             return
 
 
@@ -228,5 +238,5 @@ def _check_source(file: h5py.File, target: str, name: str) -> None:
     if not beside.exists() and not Path(target).exists():
         raise StoreError(
             f"{name!r} in {file.filename} points into the file {target!r}, which does not exist. "
-            f"Put it at {beside}."
+            f"Put it at {beside}, or name a dataset that is there."
         )

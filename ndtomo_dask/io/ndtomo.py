@@ -16,6 +16,7 @@ import xarray as xr
 
 from ndtomo_dask.coordinates import axis_variable, derive_axes, in_unit
 from ndtomo_dask.errors import SchemaError, StoreError, check_choice
+from ndtomo_dask.io.companions import as_float, variable_attrs
 from ndtomo_dask.io.dimensions import refuse_constant
 from ndtomo_dask.io.hdf5 import (
     BLOCK_BYTES,
@@ -26,7 +27,6 @@ from ndtomo_dask.io.hdf5 import (
     lazy,
     open_file,
 )
-from ndtomo_dask.io.nexus import as_float, variable_attrs
 from ndtomo_dask.io.nxdata import attribute_text
 from ndtomo_dask.variables import ANGLE, CHANNEL, COORDINATES, TRANSLATION, VARIABLES, X, Y, Z
 

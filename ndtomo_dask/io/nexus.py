@@ -12,6 +12,14 @@ import xarray as xr
 from ndtomo_dask import axes
 from ndtomo_dask.coordinates import axis_variable, derive_axes, in_unit
 from ndtomo_dask.errors import SchemaError, nearest
+from ndtomo_dask.io.companions import (
+    COMPANIONS,
+    FIELDS,
+    MEASURED_BESIDE,
+    as_float,
+    companion,
+    variable_attrs,
+)
 from ndtomo_dask.io.dimensions import (
     GROWS,
     KINDS,
@@ -20,21 +28,24 @@ from ndtomo_dask.io.dimensions import (
     named,
     refuse_constant,
     settle,
-    subset,
 )
+from ndtomo_dask.io.flattened import Grid, find_grid, is_flattened
 from ndtomo_dask.io.growing import WATCHED, GrowingDataset, final_shape, limits_of, present_shape
-from ndtomo_dask.io.hdf5 import BLOCK_BYTES, HDF5Array, describe, find_dataset, lazy, open_file
+from ndtomo_dask.io.hdf5 import BLOCK_BYTES, HDF5Array, find_dataset, lazy, open_file
 from ndtomo_dask.io.nxdata import attribute_text, axis_words, default_of, find_default, siblings
+from ndtomo_dask.io.pieces import (
+    Place,
+    describe_pieces,
+    gridded,
+    read_numbers,
+    unit_place,
+)
 from ndtomo_dask.io.swmr import describe_growing, read_whole, refuse_untellable
-from ndtomo_dask.variables import ANGLE, CHANNEL, COORDINATES, LEADING, TIME, VARIABLES
+from ndtomo_dask.io.xrdct import is_by_length
+from ndtomo_dask.variables import ANGLE, CHANNEL, COORDINATES, LEADING, TRANSLATION, VARIABLES, Z
 
 __all__ = ["find_default", "open_followed", "open_mapped"]
 
-FIELDS = ("flat", "dark")
-"""Images without sample or beam; their frames are averaged."""
-COMPANIONS = ("monitor", "mask", "sinogram_variance", "projection_shift", "rotation_center")
-MEASURED_BESIDE = ("monitor", "sinogram_variance")
-"""Companions that grow with the scan, so that a scan which is followed goes without."""
 SCALARS = ("wavelength", "beam_energy")
 AXES = tuple(name for name in COORDINATES if name != CHANNEL)
 KEYS = (*KINDS, *AXES, *FIELDS, *COMPANIONS, *SCALARS)
@@ -56,7 +67,7 @@ class _Axis:
 
 def open_mapped(
     path: str | Path,
-    mapping: Mapping[str, str | float],
+    mapping: Mapping[str, Place],
     *,
     dims: Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
@@ -99,7 +110,7 @@ def open_mapped(
 
 def open_followed(
     path: str | Path,
-    mapping: Mapping[str, str | float] | None,
+    mapping: Mapping[str, Place] | None,
     *,
     expect: Mapping[str, int],
     dims: Sequence[str] | None = None,
@@ -128,7 +139,7 @@ def open_followed(
 
 def _open(
     file: h5py.File,
-    mapping: Mapping[str, str | float],
+    mapping: Mapping[str, Place],
     *,
     dims: Sequence[str] | None,
     units: Mapping[str, str] | None,
@@ -136,11 +147,19 @@ def _open(
     expect: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     kind, units, follow = _kind(mapping), _checked_units(units), expect is not None
-    array = describe(file, str(mapping[kind]))
+    pieces = describe_pieces(file, mapping[kind])
+    array = pieces[0]
     beside = siblings(file, array.dataset, kind, fitting=not follow)
     mapping = beside | dict(mapping)
-    found = [_read_axis(file, mapping[name], name, units) for name in AXES if name in mapping]
-    if expect is not None:
+    counts = [piece.shape[0] if piece.ndim else 1 for piece in pieces]
+    found = [
+        _read_axis(file, mapping[name], name, units, counts) for name in AXES if name in mapping
+    ]
+    grid = None if follow or dims else _grid(pieces, found)
+    if grid is not None:
+        array, order = gridded(pieces, grid), _listed_dims(pieces[0], grid)
+        found = [replace(axis, values=grid.positions.get(axis.name, axis.values)) for axis in found]
+    elif expect is not None:
         found = [axis for axis in found if not (axis.grows and axis.dimension in LEADING)]
         array, order = _final(file, array, kind, dims, found, expect)
     else:
@@ -148,7 +167,7 @@ def _open(
     sizes = dict(zip(order, array.shape, strict=True))
     _check_core(array, kind, sizes)
     companions = {
-        name: _companion(file, str(mapping[name]), name, sizes, block_bytes, follow=follow)
+        name: companion(file, mapping[name], name, sizes, block_bytes, follow=follow, grid=grid)
         for name in (*FIELDS, *COMPANIONS)
         if name in mapping
     }
@@ -157,6 +176,8 @@ def _open(
     values = as_float(lazy(array, block_bytes=block_bytes, single=single))
     main = _labelled(kind, values, order)
     ds = xr.Dataset({kind: main, **companions}, attrs=_file_attrs(file, array))
+    assumed = _against_names(file, array, kind, order) if grid is None else grid.words
+    ds.attrs |= {"assumed": assumed} if assumed else {}
     ds = derive_axes(ds.assign_coords(scalars).assign_coords(_coordinates(found, ds)))
     if follow:
         ds.encoding[WATCHED] = GrowingDataset(array.path, array, order)
@@ -184,7 +205,7 @@ def _final(
     return describe_growing(file, array.dataset, shape), order
 
 
-def _kind(mapping: Mapping[str, str | float]) -> str:
+def _kind(mapping: Mapping[str, Place]) -> str:
     for key in mapping:
         if key not in KEYS:
             raise SchemaError(f"the map has {key!r}, which is no name of the data model. "
@@ -205,15 +226,51 @@ def _checked_units(units: Mapping[str, str] | None) -> Mapping[str, str]:
     return units or {}
 
 
-def _read_axis(file: h5py.File, place: str | float, name: str, units: Mapping[str, str]) -> _Axis:
-    dataset = find_dataset(file, str(place))
-    if dataset.dtype.kind not in "iuf":
-        raise SchemaError(f"axis {name!r} at {place!r} holds {dataset.dtype}, not numbers.")
+def _read_axis(
+    file: h5py.File, place: Place, name: str, units: Mapping[str, str], counts: Sequence[int]
+) -> _Axis:
     where = f"axis {name!r} at {place!r}"
-    values = line_of(np.asarray(dataset[()], dtype=np.float64), where=where)
+    values = line_of(read_numbers(file, place, name, counts), where=where)
     refuse_constant(name, values, where=where)
+    dataset = find_dataset(file, unit_place(place))
     unit = units.get(name) or attribute_text(dataset, "units")
     return _Axis(name, in_unit(values, axis=name, given=unit), dataset.maxshape != dataset.shape)
+
+
+def _grid(pieces: Sequence[HDF5Array], found: Sequence[_Axis]) -> Grid | None:
+    """Return the grid of a scan that was written as a list of points; None for any other."""
+    motors = {axis.name: axis.values for axis in found if axis.name in (ANGLE, TRANSLATION)}
+    points = sum(piece.shape[0] for piece in pieces if piece.ndim)
+    shape = (points, *pieces[0].shape[1:])
+    where = f"{pieces[0].dataset} {shape}"
+    if len(motors) == 2 and is_flattened(shape, motors[ANGLE], motors[TRANSLATION]):
+        return find_grid(motors[ANGLE], motors[TRANSLATION], where=where)
+    if len(pieces) > 1:
+        raise SchemaError(
+            f"{where} lies in {len(pieces)} pieces, so it needs the angle and the translation of "
+            f"each of the {points} points: angle=[...], translation=[...], a dataset per piece."
+        )
+    return None
+
+
+def _against_names(
+    file: h5py.File, array: HDF5Array, kind: str, order: Sequence[str]
+) -> str | None:
+    """Say that the lengths of the axes were believed, if the file's names for them were not."""
+    names = axis_words(file, array.dataset, array.ndim)
+    words = named(names, kind)
+    if all(word in (None, dim) for word, dim in zip(words, order, strict=True)):
+        return None
+    return f"axes {', '.join(order)} of {array.dataset} by length, though it calls them {names}"
+
+
+def _listed_dims(piece: HDF5Array, grid: Grid) -> tuple[str, ...]:
+    if piece.ndim > 2:
+        raise SchemaError(
+            f"{piece.dataset} {piece.shape} holds detector frames. Integrate them to patterns "
+            f"first, or map a dataset with a spectrum or a number per point."
+        )
+    return (grid.slow, grid.fast, CHANNEL)[: piece.ndim + 1]
 
 
 def _dimensions(
@@ -232,6 +289,10 @@ def _dimensions(
     if foreign:
         raise SchemaError(f"a {kind} has no {foreign[0]!r} axis; it has {', '.join(known)}.")
     words = named(axis_words(file, array.dataset, array.ndim), kind)
+    if is_by_length(file, array.dataset):
+        words = [None] * array.ndim
+    if ANGLE in lengths and ANGLE not in words and Z not in lengths:
+        words = [None if word == Z else word for word in words]  # rows, each at an angle of its own
     lengths |= {axis.dimension: axis.values.size for axis in found if axis.dimension in words}
     if len(array.shape) > len(known):
         raise SchemaError(f"{array.dataset} {array.shape} has more axes than a {kind}: {known}.")
@@ -251,15 +312,6 @@ def _check_core(array: HDF5Array, kind: str, sizes: Mapping[str, int]) -> None:
             raise SchemaError(f"{array.path}:{array.dataset} {array.shape} has no {what}.")
 
 
-def as_float(array: da.Array) -> da.Array:
-    """Turn integers and half precision into float32, lazily; float32 and float64 stay."""
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "iufb":
-        raise SchemaError(f"the data hold {array.dtype}, not numbers.")
-    wanted = np.dtype(np.float64 if kind == "f" and size >= 8 else np.float32)
-    return array if array.dtype == wanted else array.astype(wanted)
-
-
 def _labelled(kind: str, array: da.Array, dims: Sequence[str]) -> xr.DataArray:
     """Put the axes in canonical order, with a channel axis of size 1 where there is none."""
     data = xr.DataArray(array, dims=dims)
@@ -269,74 +321,8 @@ def _labelled(kind: str, array: da.Array, dims: Sequence[str]) -> xr.DataArray:
     return data.assign_attrs(variable_attrs(kind))
 
 
-def variable_attrs(name: str) -> dict[str, str]:
-    """Return the unit and the name in words of a variable of the data model."""
-    return {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name}
-
-
-def _companion(
-    file: h5py.File,
-    place: str,
-    name: str,
-    sizes: Mapping[str, int],
-    block_bytes: int,
-    *,
-    follow: bool,
-) -> xr.DataArray:
-    array = describe_growing(file, place) if follow else describe(file, place)
-    values = lazy(array, block_bytes=block_bytes)
-    values = values != 0 if name == "mask" else as_float(values)
-    declared = _declared(file, array, sizes)
-    if declared is not None and not (name in FIELDS and ANGLE in declared):
-        data = xr.DataArray(values, dims=declared)
-    elif name in FIELDS:
-        data = _averaged(values, sizes, f"{name!r} at {place!r}")
-    else:
-        dims = subset(array.shape, sizes, where=f"{name!r} at {place!r}")
-        if dims is None:
-            raise SchemaError(_no_fit(name, place, array.shape, sizes))
-        data = xr.DataArray(values, dims=dims)
-    whole = name != "mask"  # which may lie along any of its dimensions
-    if whole and CHANNEL in VARIABLES[name].dims and CHANNEL not in data.dims and data.ndim:
-        data = data.expand_dims({CHANNEL: sizes.get(CHANNEL, 1)}, axis=-1)
-    data = data.transpose(*[dim for dim in KINDS["sinogram"] if dim in data.dims])
-    return data.assign_attrs(variable_attrs(name))
-
-
-def _declared(
-    file: h5py.File, array: HDF5Array, sizes: Mapping[str, int]
-) -> tuple[str, ...] | None:
-    """Return the dimensions the file names, if all are known and as long as those of the data."""
-    words = named(axis_words(file, array.dataset, array.ndim), "sinogram")
-    known = [word for word in words if word is not None]
-    lengths = tuple(sizes.get(word) for word in known)
-    return tuple(known) if array.ndim and lengths == array.shape else None
-
-
-def _averaged(values: da.Array, sizes: Mapping[str, int], where: str) -> xr.DataArray:
-    """Average frames without sample or beam: (frame, z, translation) -> (z, translation)."""
-    seen = {dim: size for dim, size in sizes.items() if dim not in (ANGLE, TIME)}
-    if values.shape[1:] == tuple(seen.values()):
-        mean = values.mean(axis=0, dtype=np.float64).astype(values.dtype)
-        return xr.DataArray(mean, dims=tuple(seen))
-    dims = subset(values.shape, seen, where=where)
-    if dims is None:
-        raise SchemaError(
-            f"{where} has shape {values.shape}, but frames of the data have {tuple(seen.values())} "
-            f"({', '.join(seen)})."
-        )
-    return xr.DataArray(values, dims=dims)
-
-
-def _no_fit(name: str, place: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> str:
-    return (
-        f"{name!r} at {place!r} has shape {shape}, which fits no axes of the data {dict(sizes)}. "
-        f"Map another dataset, or leave it out."
-    )
-
-
 def _wavelength(
-    file: h5py.File, mapping: Mapping[str, str | float], units: Mapping[str, str]
+    file: h5py.File, mapping: Mapping[str, Place], units: Mapping[str, str]
 ) -> dict[str, xr.Variable]:
     for name, axis in (("wavelength", "d"), ("beam_energy", "energy")):
         if name in mapping:
@@ -347,12 +333,10 @@ def _wavelength(
     return {}
 
 
-def _scalar(
-    file: h5py.File, place: str | float, name: str, axis: str, units: Mapping[str, str]
-) -> float:
+def _scalar(file: h5py.File, place: Place, name: str, axis: str, units: Mapping[str, str]) -> float:
     unit = units.get(name)
-    if isinstance(place, str):
-        dataset = find_dataset(file, place)
+    if not isinstance(place, float | int):
+        dataset = find_dataset(file, unit_place(place))
         unit = unit or attribute_text(dataset, "units")
         values = np.unique(np.asarray(dataset[()], dtype=np.float64))
     else:

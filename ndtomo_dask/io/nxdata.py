@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from ndtomo_dask.io.dimensions import KINDS, SPECTRAL_WORDS, dimension_of, is_angle
-from ndtomo_dask.io.hdf5 import open_file
+from ndtomo_dask.io.hdf5 import open_file, refuse_broken_link
 from ndtomo_dask.variables import CHANNEL, COORDINATES, VARIABLES
 
 BESIDE = {
@@ -24,8 +24,10 @@ EXCHANGE = {
     "dark": "exchange/data_dark",
 }
 """Where the Data Exchange format of the APS keeps a scan (De Carlo et al. 2014)."""
-EXCHANGE_AXES = ("theta", "y", "x")
-"""Axes of every image stack in ``/exchange``, by that format, where no attribute names them."""
+FIXED_AXES = {"/exchange": ("theta", "y", "x")} | dict.fromkeys(
+    ("/MAPS", "/MAPS_RAW", "/MAPS/Spectra"), ("energy", "y", "x")
+)
+"""Axes of every stack in a group, by the format that has it, where no attribute names them."""
 
 EXTRA = "extra"
 """Group of an entry in which `export` keeps the rest of a scan under the data model's names."""
@@ -60,19 +62,24 @@ def axis_words(file: h5py.File, dataset: str, ndim: int) -> list[str]:
     The attribute ``axes`` of the dataset itself comes first, then that of its NXdata group, whose
     ``NAME_indices`` attributes place the names when there are more or fewer of them than axes.
     """
-    entry = file[dataset]
-    words = _axes_attribute(entry)
+    words = _axes_attribute(file[dataset])
     if len(words) == ndim:
         return words
-    group = entry.parent
+    group = _group_of(file, dataset)
     words = _axes_attribute(group)
     if len(words) != ndim:
         words = _by_indices(group, words, ndim)
     if not any(words):
         words = _old_style(group, ndim)
-    if not any(words) and group.name == "/exchange" and ndim == len(EXCHANGE_AXES):
-        words = list(EXCHANGE_AXES)
+    fixed = FIXED_AXES.get(group.name, ())
+    if not any(words) and ndim == len(fixed):
+        words = list(fixed)
     return ["" if word == "." else word for word in words]
+
+
+def _group_of(file: h5py.File, dataset: str) -> h5py.Group:
+    """Return the group that names a dataset, which may itself lie in another file."""
+    return file[dataset.strip("/").rpartition("/")[0] or "/"]
 
 
 def _by_indices(group: h5py.Group, words: list[str], ndim: int) -> list[str]:
@@ -102,19 +109,21 @@ def siblings(
     With ``fitting``, an axis whose length is not that of the data is passed over: the caller has a
     map of their own, and did not ask for it.
     """
-    entry = file[dataset]
-    group, found = entry.parent, {}
+    entry, group = file[dataset], _group_of(file, dataset)
+    found: dict[str, str | float] = {}
     for place, word in enumerate(axis_words(file, dataset, entry.ndim)):
         key = _coordinate(word, kind)
         beside = group.get(word) if word else None
+        if key is not None and beside is None and not fitting:
+            refuse_broken_link(file, f"{group.name}/{word}")
         if key is None or beside is None or not _is_numeric(beside):
             continue
         if not fitting or beside.shape in ((entry.shape[place],), ()):
-            found[key] = beside.name
+            found[key] = f"{group.name.rstrip('/')}/{word}"
     for name in SPECTRAL_WORDS:
         beside = group.get(name)
         if attribute_text(group, f"{name}_indices") and _is_numeric(beside) and beside.ndim == 1:
-            found.setdefault(SPECTRAL_WORDS[name], beside.name)
+            found.setdefault(SPECTRAL_WORDS[name], f"{group.name.rstrip('/')}/{name}")
     return found
 
 
@@ -142,24 +151,39 @@ def find_default(path: str | Path) -> dict[str, str | float] | None:
         return default_of(file)
 
 
-def default_of(file: h5py.File) -> dict[str, str | float] | None:
-    """Map the default plot of an open file, as `find_default` does."""
-    for group in _candidates(file):
-        signal = _signal(group)
-        if signal is not None:
-            leaf = signal.name.rpartition("/")[2]
-            return None if leaf in set(VARIABLES) - set(KINDS) else _mapped(file, signal)
-    found = {key: place for key, place in EXCHANGE.items() if _is_numeric(file.get(place))}
+def default_of(file: h5py.Group) -> dict[str, str | float] | None:
+    """Map the default plot of an open file or of an entry in it, as `find_default` does.
+
+    A default that lies in another file, which is absent, is refused; other data are passed over
+    where there are more.
+    """
+    for group in _by_default(file):
+        refuse_broken_link(file.file, f"{group.name}/{_signal(group)}")
+    absent: list[str] = []
+    for group in (*_by_default(file), *_by_class(file)):
+        name = _signal(group)
+        place = f"{group.name.rstrip('/')}/{name}"
+        if name is not None and _is_numeric(group.get(name)):
+            return None if name in set(VARIABLES) - set(KINDS) else _mapped(file.file, place)
+        absent += [place] if name is not None else []
+    for place in absent:
+        refuse_broken_link(file.file, place)
+    found: dict[str, str | float] = {
+        key: place for key, place in EXCHANGE.items() if _is_numeric(file.get(place))
+    }
     return dict(found) if "sinogram" in found else None
 
 
-def _candidates(file: h5py.File) -> Iterator[h5py.Group]:
+def _by_default(file: h5py.Group) -> Iterator[h5py.Group]:
     group: object = file
     while isinstance(group, h5py.Group):
         if "signal" in group.attrs:
             yield group
         name = attribute_text(group, "default")
         group = group.get(name) if name else None
+
+
+def _by_class(file: h5py.Group) -> Iterator[h5py.Group]:
     groups: list[h5py.Group] = []
 
     def collect(_: str, entry: h5py.HLObject) -> None:
@@ -167,32 +191,35 @@ def _candidates(file: h5py.File) -> Iterator[h5py.Group]:
             groups.append(entry)
 
     file.visititems(collect)
-    yield from (group for group in groups if _at_least_2d(group))
+    yield from (group for group in groups if _may_be_scan(group))
 
 
-def _at_least_2d(group: h5py.Group) -> bool:
-    signal = _signal(group)
-    return signal is not None and signal.ndim >= 2
+def _may_be_scan(group: h5py.Group) -> bool:
+    """Say whether the signal of a group has two axes, or lies in a file that is absent."""
+    name = _signal(group)
+    signal = group.get(name) if name else None
+    return name is not None and (signal is None or (_is_numeric(signal) and signal.ndim >= 2))
 
 
-def _signal(group: h5py.Group) -> h5py.Dataset | None:
-    """Return the dataset to plot: named by ``@signal``, or carrying the older ``signal=1``."""
+def _signal(group: h5py.Group) -> str | None:
+    """Return the name of what is to be plotted: given by ``@signal``, or marked ``signal=1``."""
     name = attribute_text(group, "signal")
-    marked = [
-        entry
-        for entry in group.values()
+    if name and name != "1":
+        return name if group.get(name, getlink=True) is not None else None
+    marked = (
+        name
+        for name, entry in group.items()
         if isinstance(entry, h5py.Dataset) and attribute_text(entry, "signal") == "1"
-    ]
-    found = group.get(name) if name and name != "1" else (marked or [None])[0]
-    return found if _is_numeric(found) else None
+    )
+    return next(marked, None)
 
 
-def _mapped(file: h5py.File, signal: h5py.Dataset) -> dict[str, str | float]:
-    words = axis_words(file, signal.name, signal.ndim)
-    leaf = signal.name.rpartition("/")[2]
+def _mapped(file: h5py.File, place: str) -> dict[str, str | float]:
+    signal, leaf = file[place], place.rpartition("/")[2]
+    words = axis_words(file, place, signal.ndim)
     kind = leaf if leaf in KINDS else _kind_of(words, signal.ndim)
-    found = siblings(file, signal.name, kind, fitting=False)
-    return {kind: signal.name} | found | _beside(signal, kind)
+    found = siblings(file, place, kind, fitting=False)
+    return {kind: place} | found | _beside(_group_of(file, place).parent, signal, kind)
 
 
 def _kind_of(words: list[str], ndim: int) -> str:
@@ -204,8 +231,7 @@ def _kind_of(words: list[str], ndim: int) -> str:
     return "image" if ndim == 2 and not spectral else "volume"
 
 
-def _beside(signal: h5py.Dataset, kind: str) -> dict[str, str | float]:
-    entry = signal.parent.parent
+def _beside(entry: h5py.Group, signal: h5py.Dataset, kind: str) -> dict[str, str | float]:
     found: dict[str, str | float] = {}
     for key, places in BESIDE.items():
         for place in places:
@@ -214,7 +240,7 @@ def _beside(signal: h5py.Dataset, kind: str) -> dict[str, str | float]:
                 continue
             fits = _lies_along(beside, signal) if key == "monitor" else beside.size == 1
             if fits and (kind == "sinogram" or key != "monitor"):
-                found.setdefault(key, beside.name)
+                found.setdefault(key, f"{entry.name.rstrip('/')}/{place}")
     if "wavelength" in found:
         found.pop("beam_energy", None)
     extra = entry.get(EXTRA)

@@ -12,11 +12,12 @@ from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.errors import OptionError, SchemaError, StoreError, nearest
 from ndtomo_dask.io.dimensions import KINDS
+from ndtomo_dask.io.families import known_map
 from ndtomo_dask.io.growing import growing_store
 from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.ndtomo import is_ndtomo, open_ndtomo
 from ndtomo_dask.io.nexus import open_followed, open_mapped
-from ndtomo_dask.io.nxdata import find_default
+from ndtomo_dask.io.pieces import Place
 from ndtomo_dask.io.store import is_store, save
 from ndtomo_dask.schema import record
 
@@ -34,7 +35,7 @@ def open_scan(
     allowed_mem: int | str | None = None,
     follow: bool = False,
     expect: Mapping[str, int] | None = None,
-    **datasets: str | float,
+    **datasets: Place,
 ) -> xr.Dataset:
     """Open a scan lazily: a Zarr store of ours, an nDTomo file, or any NeXus/HDF5 file.
 
@@ -46,7 +47,7 @@ def open_scan(
         Of a store: ``"images"`` (default) for corrections and `reconstruct`, ``"spectra"`` for
         `find_components` and `fit_peaks`. A file is read in the blocks that its own chunks allow.
     group
-        Group inside a store.
+        Group inside a store; of a file, the entry or the scan to take, such as ``"2.1"``.
     dims
         Dimensions of the main dataset, in the file's order, where its attributes and the lengths
         of the axes do not settle them, such as ``("angle", "z", "translation")``.
@@ -65,8 +66,11 @@ def open_scan(
     datasets
         Which dataset is what, by the names of the data model: ``sinogram="entry/data/data"``,
         ``angle="entry/data/theta"``, ``translation=…``, ``tth=…``, ``monitor=…``, ``flat=…``,
-        ``dark=…``, or ``volume=…``, ``energy=…``, ``x=…``, ``y=…``. Without any, the file's default
-        NXdata group is followed.
+        ``dark=…``, or ``volume=…``, ``energy=…``, ``x=…``, ``y=…``. A list of paths is a scan in
+        pieces; ``"a + b"`` adds detectors; ``"energy[:2000]"`` takes the first entries of an axis.
+        Without any, what the file itself says is followed: its default NXdata group, or the layout
+        of Bliss, NXxrdct, MAPS or Data Exchange. Points listed one after the other are put on
+        the grid of their motors.
 
     Raises
     ------
@@ -94,7 +98,9 @@ def open_scan(
     elif path.suffix in TEXT_SUFFIXES or is_ndtomo(path):
         ds = open_ndtomo(path, kind=kind, block_bytes=block_bytes)
     else:
-        ds = open_mapped(path, _default(path), dims=dims, units=units, block_bytes=block_bytes)
+        ds = open_mapped(
+            path, known_map(path, group), dims=dims, units=units, block_bytes=block_bytes
+        )
     ds = record(derive_axes(ds), "open_scan", path=path.name, **datasets)
     return _as_expected(ds, expect, path)
 
@@ -123,16 +129,6 @@ def _as_expected(ds: xr.Dataset, expect: Mapping[str, int] | None, path: Path) -
                 f"it is still being written, follow it: ndtomo-dask run --follow."
             )
     return ds
-
-
-def _default(path: Path) -> Mapping[str, str | float]:
-    found = find_default(path)
-    if found is None:
-        raise SchemaError(
-            f"{path} does not say which dataset is the scan. Name it: "
-            f"open_scan({path.name!r}, sinogram='entry/data/data', angle='entry/data/theta')."
-        )
-    return found
 
 
 def convert(

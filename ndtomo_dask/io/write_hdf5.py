@@ -14,8 +14,8 @@ import xarray as xr
 from dask.base import is_dask_collection
 
 from ndtomo_dask.errors import SchemaError
+from ndtomo_dask.io.companions import COMPANIONS, FIELDS
 from ndtomo_dask.io.ndtomo import OTHER_AXES
-from ndtomo_dask.io.nexus import COMPANIONS, FIELDS
 from ndtomo_dask.io.nxdata import EXTRA
 from ndtomo_dask.schema import package_version
 from ndtomo_dask.variables import ANGLE, CHANNEL, SPECTRAL_AXES, TIME, TRANSLATION, X, Y, Z
