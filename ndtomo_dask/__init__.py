@@ -25,7 +25,16 @@ from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, wil
 from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
 from ndtomo_dask.evaluate import evaluate_peaks
 from ndtomo_dask.fit import fit_peaks
-from ndtomo_dask.io import convert, export, export_patterns, open_scan, save, verify
+from ndtomo_dask.integrate import integrate
+from ndtomo_dask.io import (
+    convert,
+    export,
+    export_patterns,
+    open_frames,
+    open_scan,
+    save,
+    verify,
+)
 from ndtomo_dask.moments import peak_moments, position_from_moments
 from ndtomo_dask.peak_table import find_peaks, windows_of
 from ndtomo_dask.project import project
@@ -63,12 +72,14 @@ __all__ = [
     "fit_references",
     "flat_field",
     "image",
+    "integrate",
     "lattice_parameter",
     "map_clusters",
     "map_components",
     "maps_from_volume",
     "normalize_monitor",
     "normalize_projections",
+    "open_frames",
     "open_scan",
     "peak_moments",
     "phase_fractions",

@@ -11,6 +11,8 @@ LEAST_TASKS = 8
 """Enough pieces to keep a few workers busy to the end."""
 INNER_CHUNK = MB
 """Bytes of one chunk inside a shard: small enough to hover over, large enough for a disk."""
+FRAMES_PER_TASK = 256
+"""Detector frames of one task: some ten seconds of integration."""
 TILE = 64
 """Edge of the pixel tiles inside a shard of images."""
 VECTOR = 16
@@ -80,6 +82,21 @@ def shard_of_projections(sizes: Mapping[str, int], itemsize: int) -> dict[str, i
     angles = min(max(1, 64 * MB // row), max(1, ceil(sizes["angle"] / LEAST_TASKS)))
     return {**dict.fromkeys(sizes, 1), "angle": angles, "translation": sizes["translation"],
             "channel": sizes["channel"]}  # fmt: skip
+
+
+def frames_block(sizes: Mapping[str, int], fast: str) -> dict[str, int]:
+    """Positions of a scan whose frames one task integrates: lines along ``fast``, or a part of one.
+
+    >>> frames_block({"angle": 180, "translation": 60}, fast="angle")
+    {'angle': 180, 'translation': 1}
+    """
+    core = [dim for dim in sizes if dim in ("angle", "translation")]
+    slow = next((dim for dim in core if dim != fast), fast)
+    frames = min(FRAMES_PER_TASK, max(1, ceil(prod(sizes.values()) / LEAST_TASKS)))
+    block = dict.fromkeys(sizes, 1)
+    if sizes[fast] > frames:
+        return block | {fast: even(sizes[fast], frames)}
+    return block | {slow: even(sizes[slow], frames // sizes[fast]), fast: sizes[fast]}
 
 
 def inner_chunk(block: Mapping[str, int], itemsize: int) -> dict[str, int]:

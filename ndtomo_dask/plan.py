@@ -109,6 +109,25 @@ def correct(
                 total, 0, allowed_mem)  # fmt: skip
 
 
+def integrate(
+    sizes: Mapping[str, int], block: Mapping[str, int], itemsize: int, *,
+    frame_pixels: int, frame_itemsize: int, table_bytes: int, allowed_mem: int,
+) -> Plan:  # fmt: skip
+    """Plan the integration of frames: one is read at a time, whatever the block.
+
+    A task holds the worker's look-up table, a frame, its decompression, its float copy and the
+    integrator's buffer of four numbers per pixel; and of its block the sums in double precision.
+    """
+    patterns = prod(block.values()) * 2
+    held = frame_pixels * (2 * frame_itemsize + 4 + 16)
+    frames = prod(size for dim, size in sizes.items() if dim != "channel")
+    plan = Plan("integrate", tuple(block.items()), blocks_of(sizes, block), held,
+                table_bytes + patterns * 16, patterns * itemsize,
+                frames * frame_pixels * frame_itemsize,
+                frames * sizes["channel"] * 2 * itemsize, allowed_mem)  # fmt: skip
+    return plan.checked()
+
+
 def reconstruct(
     sizes: Mapping[str, int],
     itemsize: int,

@@ -61,6 +61,11 @@ DARK = Variable("dark", (TRANSLATION, CHANNEL), "count", "intensity without beam
 MASK = Variable(
     "mask", _SINOGRAM, "1", "True where data are ignored; any of the dimensions", additive=False
 )
+FRAMES = Variable("frames", ("frame", "row", "column"), "count", "detector frames")
+PIXEL_MASK = Variable(
+    "pixel_mask", ("row", "column"), "1", "True where a pixel of the detector is ignored",
+    additive=False,
+)  # fmt: skip
 AIR = Variable("air", (ANGLE, CHANNEL), "count", "scatter of the path beside the sample")
 PROJECTION_SCALE = Variable("projection_scale", (ANGLE,), "1", "relative flux", additive=False)
 ROTATION_CENTER = Variable(
