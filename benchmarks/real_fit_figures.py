@@ -10,7 +10,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from benchmarks import real_ceria, real_fluorescence, real_iron
-from ndtomo_dask.kernels.least_squares import ModelFit
 
 INK, BLUE, RED, GREEN, GRAY = "#1c2430", "#4c72b0", "#c44e52", "#55a868", "#8a93a3"
 PURPLE, SAND = "#8172b3", "#ccb974"
@@ -47,7 +46,7 @@ def image(axes: Axes, array: xr.DataArray, title: str, label: str, **options: An
     name(axes, title, f"x ({units})", f"y ({units})")
 
 
-def iron(ds: xr.Dataset, maps: xr.Dataset, mean: ModelFit) -> Figure:
+def iron(ds: xr.Dataset, maps: xr.Dataset, mean: xr.Dataset) -> Figure:
     """Mean spectrum and its parts; four maps; L3/L2 beside thickness."""
     figure, panels = new(6.4, 2, 3)
     first, second, third, fourth, fifth, last = panels.ravel()
@@ -69,11 +68,11 @@ def iron(ds: xr.Dataset, maps: xr.Dataset, mean: ModelFit) -> Figure:
     return figure
 
 
-def _iron_spectrum(axes: Axes, ds: xr.Dataset, mean: ModelFit) -> None:
+def _iron_spectrum(axes: Axes, ds: xr.Dataset, mean: xr.Dataset) -> None:
     energy = ds.energy.values
     chosen = (ds["sample"] & ds["bright"]).values
     data = ds.density.values[chosen].mean(axis=0)
-    parts = real_iron.parts(mean, energy)
+    parts = real_iron.parts(mean)
     under = parts.pop("background")
     axes.plot(energy, data, ".", color=INK, ms=3, label="mean of the sample")
     colors = (BLUE, BLUE, GREEN, GREEN, SAND)

@@ -14,7 +14,6 @@ import xarray as xr
 from benchmarks import map_one_peak, real_ceria, real_fluorescence, real_iron
 from benchmarks import real_fit_figures as figures
 from benchmarks.real_fits_page import PAGE
-from ndtomo_dask.kernels.least_squares import ModelFit
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DOTS_PER_INCH = 95
@@ -32,7 +31,7 @@ def table(header: str, rows: list[tuple[object, ...]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
 
 
-def iron_words(ds: xr.Dataset, maps: xr.Dataset, mean: ModelFit) -> dict[str, str]:
+def iron_words(ds: xr.Dataset, maps: xr.Dataset, mean: xr.Dataset) -> dict[str, str]:
     """Figures of iron's lines for the page."""
     bins, chosen = figures.iron_bins(ds, maps), int((ds["sample"] & ds["bright"]).sum())
     rows = [
@@ -41,7 +40,7 @@ def iron_words(ds: xr.Dataset, maps: xr.Dataset, mean: ModelFit) -> dict[str, st
         ("L2, first part", _median(maps.l2_position), _median(maps.l2_position_error)),
     ]
     data = ds.density.values[(ds["sample"] & ds["bright"]).values].mean(axis=0)
-    model = sum(real_iron.parts(mean, ds.energy.values).values())
+    model = sum(real_iron.parts(mean).values())
     middle = [row for row in bins if 0.3 < row["edge"] < 0.8]
     return {
         "iron_table": table("line | position (eV), median | error of a pixel (eV)", rows),

@@ -27,7 +27,8 @@ The model of a pixel: a (700/E)³ for what else absorbs; two ionization steps, a
 wide at 709.7 and 722 eV with heights 2 to 1; L3 as two pseudo-Voigts of one width and shape, and
 a shoulder; L2 as two of another width, 2 eV apart. The mean spectrum decides the shapes, the
 width of L2 and how it is shared among its parts, and where the shoulder is. A pixel has 10 free
-parameters, and weights from its counts. The kernel `fit_model` takes all of that.
+parameters, and weights from its counts. `fit_peaks` takes all of that: the steps as
+`background`, ties, and bounds that fix what the mean spectrum decides.
 
 ![Mean spectrum and maps of iron's lines](../images/real-iron.png)
 

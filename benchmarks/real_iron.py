@@ -11,13 +11,13 @@ like the electrons of their shells (double arctangents: van Aken & Liebscher, Ph
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.kernels.least_squares import ModelFit, fit_model
-from ndtomo_dask.kernels.peak_model import PeakModel, Tie, evaluate_model, same
+import ndtomo_dask as nd
 
 FILE = "als_stxm_fe_ledge.h5"
 PRE_EDGE, L3_TOP = (0.0, 705.0), (709.0, 710.3)
@@ -27,6 +27,7 @@ top of L3 below which stray light and the detector's zero count too much."""
 STEPS = (709.7, 722.0)
 SPLITTING = 2.0
 """Distance of the two parts of L2 in eV, which noise hides in single pixels."""
+PLACES = {"L3 low": 708.0, "L3 high": 709.6, "shoulder": 712.0, "L2": 721.0, "L2 high": 723.0}
 BOUNDS = {
     "L3 low.position": (707.2, 708.8), "L3 high.position": (709.0, 710.4),
     "shoulder.position": (710.5, 714.0), "L2.position": (720.0, 722.0), "fwhm": (0.4, 8.0),
@@ -91,78 +92,74 @@ def _noise(density: xr.DataArray, counts: xr.DataArray) -> float:
     return float(np.mean(variance * counts.values[..., before].mean(axis=-1).ravel()))
 
 
-def steps(energy: np.ndarray) -> np.ndarray:
-    """What else absorbs, and iron's two steps, (2, channel)."""
+def steps(energy: xr.DataArray) -> xr.DataArray:
+    """What else absorbs, and iron's two steps, (pattern, channel)."""
     fall = (700 / energy) ** 3
     rise = [np.arctan(np.pi * (energy - place)) / np.pi + 0.5 for place in STEPS]
-    return np.array([fall, fall * (2 * rise[0] + rise[1]) / 3])
+    return xr.concat([fall, fall * (2 * rise[0] + rise[1]) / 3], "pattern")
 
 
-def line_model(energy: np.ndarray, upper: float | None = None) -> PeakModel:
-    """Five peaks with tied widths and shapes on the steps; ``upper`` ties areas of L2's parts."""
-    peaks = dict.fromkeys(("L3 low", "L3 high", "L2", "L2 high"), "pseudo_voigt")
-    ties = {"L2 high.position": Tie({"L2.position": 1.0}, SPLITTING)}
-    for name in ("fwhm", "fraction"):
-        ties |= same(name, "L3 low", "L3 high") | same(name, "L2", "L2 high")
-    if upper is not None:
-        ties["L2 high.area"] = Tie({"L2.area": upper})
-    return PeakModel(peaks | {"shoulder": "gaussian"}, steps(energy), ties)
+def line_options(ds: xr.Dataset) -> dict[str, Any]:
+    """Options of `fit_peaks`: five peaks with tied widths and shapes on the steps."""
+    energy = ds.energy
+    pairs = [["L3 low", "L3 high"], ["L2", "L2 high"]]
+    return {
+        "windows": {"edge": (float(energy.min()), float(energy.max()))},
+        "peaks": {"edge": PLACES}, "axis": "energy", "shape": {"shoulder": "gaussian"},
+        "background": steps(energy), "significance": 0,
+        "ties": {"L2 high.position": f"L2.position + {SPLITTING}", "fwhm": pairs,
+                 "fraction": pairs},
+    }  # fmt: skip
 
 
-def fit_lines(ds: xr.Dataset) -> tuple[xr.Dataset, ModelFit]:
+def fit_lines(ds: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
     """Fit the mean spectrum of the sample, then every pixel with what it decides."""
-    energy = ds.energy.values
-    chosen = (ds["sample"] & ds["bright"]).values
-    spectra, variance = ds.density.values[chosen], ds.variance.values[chosen]
-    model = line_model(energy)
-    mean = fit_model(
-        spectra.mean(axis=0)[None], energy, model, bounds=BOUNDS, start=START, significance=0
-    )
-    fixed: dict[str, tuple[float, float]] = {name: (float(mean[name][0]),) * 2 for name in FIXED}
+    chosen, options = ds["sample"] & ds["bright"], line_options(ds)
+    spectrum = ds.density.where(chosen).mean(("y", "x"))
+    mean = nd.fit_peaks(
+        ds[["density"]].assign(spectrum=spectrum), variable="spectrum", bounds=BOUNDS, start=START,
+        **options,
+    )  # fmt: skip
+
+    fixed: dict[str, tuple[float, float]] = {}
+    for name in FIXED:
+        peak, _, parameter = name.rpartition(".")
+        fixed[name] = (float(mean[f"peak_{parameter}"].sel(peak=peak)),) * 2
     fixed["L2.position"] = WEAK
-    upper = float(mean["L2 high.area"][0] / mean["L2.area"][0])
-    fit = fit_model(
-        spectra,
-        energy,
-        line_model(energy, upper),
-        bounds=BOUNDS | fixed,
-        likelihood="weighted",
-        variance=variance,
-        significance=0,
-    )
-    return _maps(fit, chosen, ds), mean
+    upper = float(mean.peak_area.sel(peak="L2 high") / mean.peak_area.sel(peak="L2"))
+    options["ties"] |= {"L2 high.area": f"{upper!r} * L2.area"}
+    dense = ds.assign(volume=ds.density.where(chosen), volume_variance=ds.variance)
+    fit = nd.fit_peaks(dense, bounds=BOUNDS | fixed, likelihood="weighted", **options)
+    return _maps(fit), mean
 
 
-def _maps(fit: ModelFit, chosen: np.ndarray, ds: xr.Dataset) -> xr.Dataset:
-    def image(values: np.ndarray) -> xr.DataArray:
-        whole = np.full(chosen.shape, np.nan)
-        whole[chosen] = values
-        return xr.DataArray(whole, dims=("y", "x"), coords={"y": ds.y, "x": ds.x})
-
-    area = {part: sum(fit[f"{name}.area"] for name in names) for part, names in _EDGES.items()}
+def _maps(fit: xr.Dataset) -> xr.Dataset:
+    every = {name: fit.peak_area.sel(peak=name, drop=True) for name in fit.peak.values}
+    errors = fit.peak_area_error
+    area = {part: sum(every[name] for name in names) for part, names in _EDGES.items()}
     error = {
-        "L3": np.sqrt(sum(np.nan_to_num(fit.error(f"{name}.area")) ** 2 for name in L3)),
-        "L2": fit.error("L2.area") * area["L2"] / fit["L2.area"],
+        "L3": ((errors.sel(peak=list(L3)) ** 2).sum("peak")) ** 0.5,
+        "L2": errors.sel(peak="L2", drop=True) * area["L2"] / every["L2"],
     }
     ratio = area["L3"] / area["L2"]
     spread = ratio * np.hypot(error["L3"] / area["L3"], error["L2"] / area["L2"])
     maps = {
         "l3_area": area["L3"], "l2_area": area["L2"], "ratio": ratio, "ratio_error": spread,
-        "reduced_chi_square": fit.reduced_chi_square, "step": fit["background.1"],
-        "low_share": fit["L3 low.area"] / (fit["L3 low.area"] + fit["L3 high.area"]),
+        "reduced_chi_square": fit.peak_reduced_chi_square.sel(peak="L2", drop=True),
+        "step": fit.peak_background.isel(window=0, term=1, drop=True),
+        "low_share": every["L3 low"] / (every["L3 low"] + every["L3 high"]),
     }  # fmt: skip
     for name, peak in (("l3_low", "L3 low"), ("l3_high", "L3 high"), ("l2", "L2")):
-        maps[f"{name}_position"] = fit[f"{peak}.position"]
-        maps[f"{name}_position_error"] = fit.error(f"{peak}.position")
-    return xr.Dataset({name: image(values) for name, values in maps.items()})
+        maps[f"{name}_position"] = fit.peak_position.sel(peak=peak, drop=True)
+        maps[f"{name}_position_error"] = fit.peak_position_error.sel(peak=peak, drop=True)
+    return xr.Dataset(maps).drop_vars("window", errors="ignore")
 
 
 _EDGES: Mapping[str, tuple[str, ...]] = {"L3": L3, "L2": L2}
 
 
-def parts(mean: ModelFit, energy: np.ndarray) -> dict[str, np.ndarray]:
+def parts(mean: xr.Dataset) -> dict[str, np.ndarray]:
     """Each peak of the mean spectrum's fit, and what lies under them."""
-    return {
-        name: row[0]
-        for name, row in evaluate_model(line_model(energy), energy, mean.values).items()
-    }
+    found = nd.evaluate_peaks(mean, ["components", "background"])
+    peaks = {str(name): found.fitted_component.sel(peak=name).values for name in found.peak.values}
+    return peaks | {"background": found.fitted_background.values}
