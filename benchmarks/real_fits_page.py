@@ -49,8 +49,9 @@ given to the shoulder. The ratio counts the shoulder as L3.
 ## Fluorescence: {xrf_count} known lines, and five free ones
 
 `aps_2ide_xrf_standard.h5`: 11 × 11 pixels of a uniform film, with the fits of the program MAPS.
-A line is a Gaussian at its tabulated energy. The detector's fwhm² = a + b E and a quadratic
-correction of the energy axis (up to 10 eV) come from five strong lines of the mean spectrum.
+A line is a Gaussian at its tabulated energy (`line_patterns`). The detector's fwhm² = a + b E
+and a quadratic correction of the energy axis (up to 10 eV) come from five strong lines of the mean
+spectrum.
 `fit_references` then finds the amounts of all lines, each 0 or more, on a polynomial of degree
 6.
 

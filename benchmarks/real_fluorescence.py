@@ -5,7 +5,6 @@ M lines, of Bearden, Rev. Mod. Phys. 39, 78 (1967), in eV. Kα1 and Kα2 are as 
 9 to 1; but for silicon, lines of a series are not tied to one another, so that Kβ/Kα is a result.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -13,7 +12,6 @@ import numpy as np
 import xarray as xr
 
 import ndtomo_dask as nd
-from ndtomo_dask.kernels.peaks import evaluate_peak
 
 FILE = "aps_2ide_xrf_standard.h5"
 LINES: dict[str, tuple[tuple[float, float], ...]] = {
@@ -107,28 +105,13 @@ def calibrate(ds: xr.Dataset) -> tuple[xr.Dataset, np.ndarray, xr.Dataset]:
     return ds.assign_coords(energy=energy), width, found
 
 
-def line_patterns(
-    energy: xr.DataArray, width: np.ndarray, lines: Mapping[str, tuple[tuple[float, float], ...]]
-) -> xr.Dataset:
-    """Counts per channel of one photon of each line: Gaussians of the detector's width."""
-    axis = energy.values
-    channel = float(np.diff(axis).mean())
-    patterns = {}
-    for name, members in lines.items():
-        places, weights = np.array(members).T
-        places = places / 1e3
-        peaks = evaluate_peak(
-            axis, area=(weights / weights.sum())[:, None], position=places[:, None],
-            fwhm=np.sqrt(np.polyval(width, places))[:, None], fraction=0.0,
-        )  # fmt: skip
-        patterns[name] = ("channel", channel * peaks.sum(axis=0))
-    return xr.Dataset(patterns, coords={"energy": energy})
-
-
 def fit_lines(ds: xr.Dataset, width: np.ndarray) -> xr.Dataset:
     """Amounts of all lines in every pixel, in counts."""
     inside = ds.isel(channel=(ds.energy.values > RANGE[0]) & (ds.energy.values < RANGE[1]))
-    patterns = line_patterns(inside.energy, width, LINES)
+    known = {
+        name: [(place / 1e3, weight) for place, weight in rows] for name, rows in LINES.items()
+    }
+    patterns = nd.line_patterns(inside, known, fwhm=width[::-1])
     return nd.fit_references(inside, patterns, background=BACKGROUND, axis="energy").compute()
 
 

@@ -42,7 +42,7 @@ GROUPS = {
     ),
     "Maps of rays": ("sinogram_from_maps", "maps_from_volume"),
     "Crystals": ("lattice_parameter", "strain", "crystallite_size", "williamson_hall"),
-    "Known spectra": ("fit_references", "phase_fractions"),
+    "Known spectra": ("fit_references", "phase_fractions", "line_patterns"),
     "Look": ("image", "spectrum"),
     "Run": ("connect",),
 }  # fmt: skip

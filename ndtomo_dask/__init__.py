@@ -35,6 +35,7 @@ from ndtomo_dask.io import (
     save,
     verify,
 )
+from ndtomo_dask.line_patterns import line_patterns
 from ndtomo_dask.moments import peak_moments, position_from_moments
 from ndtomo_dask.peak_table import find_peaks, windows_of
 from ndtomo_dask.project import project
@@ -74,6 +75,7 @@ __all__ = [
     "image",
     "integrate",
     "lattice_parameter",
+    "line_patterns",
     "map_clusters",
     "map_components",
     "maps_from_volume",

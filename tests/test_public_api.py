@@ -44,5 +44,5 @@ def test_options_are_keywords_and_typed(name):
     free = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert len(free) <= 2
     assert all(p.annotation is not p.empty for p in parameters)
-    assert all(p.default is not p.empty or p.name in ("windows", "method", "store")
+    assert all(p.default is not p.empty or p.name in ("windows", "method", "store", "fwhm")
                for p in parameters if p.kind is p.KEYWORD_ONLY)  # fmt: skip
