@@ -20,7 +20,7 @@ import xarray as xr
 import ndtomo_dask as nd
 from benchmarks.contest import threads
 from benchmarks.fit_cases import CHANNELS, Case, agreement, misses, pulls, squares
-from benchmarks.fit_rivals import RIVALS, curve_fit
+from benchmarks.fit_rivals import PACKAGED, RIVALS, curve_fit
 from ndtomo_dask.kernels.least_squares import fit_peak
 
 Work = tuple[Callable[[], Any], int]
@@ -54,6 +54,15 @@ def race(peaks: int, spectra: int, subset: int, repeat: int) -> list[str]:
             continue
         rivals[name] = lambda rival=rival: rival(case, subset)  # type: ignore[misc]
         lines.append(f"  {name}: sums of squares {apart:.1e} from ours")
+    for name, rival in PACKAGED.items() if peaks == 1 else ():
+        try:
+            apart = np.median(np.abs(rival(case, subset) - case.truth[:subset, 0, 1]))
+        except ImportError:
+            lines.append(f"  {name}: not installed")
+            continue
+        rivals[name] = lambda rival=rival: rival(case, subset)  # type: ignore[misc]
+        mine = np.median(np.abs(case.ours()["p0.position"][:subset] - case.truth[:subset, 0, 1]))
+        lines.append(f"  {name}: positions off by {apart:.3f} channels (median), ours {mine:.3f}")
     works: list[Work] = [(lambda: case.ours(case.start), spectra), (case.ours, spectra)]
     ours, own, *theirs = per_fit([*works, *((work, subset) for work in rivals.values())], repeat)
     told = [f"{peaks} peaks, {case.x.size} channels: {1e6 * ours:.1f} us a fit, "

@@ -5,6 +5,7 @@ Those for several peaks are SciPy's; the others are raced on one.
 """
 
 import contextlib
+import io
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -116,3 +117,33 @@ RIVALS: dict[str, Callable[[Case, int], Float64]] = {
     "HyperSpy multifit": hyperspy,
 }
 """Those that are raced on one peak, beside SciPy's."""
+
+
+def ndtomo(case: Case, count: int) -> Float64:
+    """Positions by fit_gaussian_map of nDTomo, on a line through the ends, as in its tutorial.
+
+    Its start is a width of 0.01, so that its axis has 0.005 a channel.
+    """
+    from nDTomo.analysis.peaks import (  # type: ignore[import-not-found,unused-ignore]
+        fit_gaussian_map,
+    )
+
+    data, step = case.data[:count], 0.005
+    line = data[:, :1] + (data[:, -1:] - data[:, :1]) * case.x / case.x[-1]
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress
+        found = fit_gaussian_map((data - line)[None], step * case.x, sigma_bounds=(step, 40 * step))
+    return np.asarray(found[0, :, 1] / step)
+
+
+def midas_dt(case: Case, count: int) -> Float64:
+    """Positions by fit_lineout of midas-dt: one width for both halves, a flat background."""
+    from midas_dt.peakfit import fit_lineout  # type: ignore[import-not-found,unused-ignore]
+
+    return np.array([fit_lineout(case.x, y).values[0, 0] for y in case.data[:count]])
+
+
+PACKAGED: dict[str, Callable[[Case, int], Float64]] = {
+    "nDTomo fit_gaussian_map": ndtomo,
+    "midas-dt fit_lineout": midas_dt,
+}
+"""Fits that come with their own model of one peak, of 3 and 4 parameters; ours has 6."""

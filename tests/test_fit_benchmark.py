@@ -20,12 +20,22 @@ def test_every_installed_rival_reaches_our_minimum():
         np.testing.assert_allclose(found, ours, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", fit_rivals.PACKAGED)
+def test_fits_with_a_model_of_their_own_find_the_peak(name):
+    case = fit_cases.Case(1, 12)
+    try:
+        found = fit_rivals.PACKAGED[name](case, 12)
+    except ImportError:
+        pytest.skip(f"{name.split()[0]} is not installed")
+    assert np.median(np.abs(found - case.truth[:, 0, 1])) < 1
+
+
 @pytest.mark.filterwarnings("ignore")  # of the peers' own imports
 @pytest.mark.parametrize("peaks", [1, 3])
 def test_the_race_tells_every_rival(peaks):
     told = "\n".join(fit_peers.race(peaks, 20, 2, 1))
     assert f"{peaks} peaks" in told
-    names = ["SciPy curve_fit", *(fit_rivals.RIVALS if peaks == 1 else ())]
+    names = ["SciPy curve_fit", *([*fit_rivals.RIVALS, *fit_rivals.PACKAGED] if peaks == 1 else ())]
     assert all(name in told for name in names)
 
 
