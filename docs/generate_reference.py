@@ -22,7 +22,8 @@ GROUPS = {
     "Simulate": ("simulate_scan", "simulate_defects"),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",
-        "normalize_monitor", "flat_field", "remove_outliers", "remove_rings",
+        "normalize_monitor", "flat_field", "find_bad_channels", "mask_channels",
+        "interpolate_masked", "remove_outliers", "remove_rings",
     ),
     "Geometry": (
         "find_rotation_center", "set_rotation_center", "find_projection_shifts",

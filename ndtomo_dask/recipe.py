@@ -31,8 +31,9 @@ class Verb:
     """A verb that a recipe may name."""
 
     function: Callable[..., xr.Dataset]
-    needs: tuple[str, str] | None = None
-    """Variable and layout it must have; None where any blocks will do."""
+    needs: tuple[str, str] | Callable[[Mapping[str, Any]], tuple[str, str]] | None = None
+    """Variable and layout it must have, or how these follow from its options; None where any blocks
+    will do."""
     applies: str | None = None
     """Variable of a ``find_`` result that it applies, where it takes one."""
     instead: str | None = None
@@ -45,6 +46,11 @@ class Verb:
     """Dimensions of which it needs all entries even where it only rehearses."""
 
 
+def _whole_along(options: Mapping[str, Any]) -> tuple[str, str]:
+    """Tell in which layout a sinogram is whole along a dimension."""
+    return "sinogram", "spectra" if options.get("along", "channel") == "channel" else "images"
+
+
 _IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
 VERBS = {
     "find_air": Verb(correct.find_air),
@@ -55,6 +61,11 @@ VERBS = {
     ),
     "normalize_monitor": Verb(correct.normalize_monitor, replaces="sinogram"),
     "flat_field": Verb(correct.flat_field, replaces="sinogram"),
+    "find_bad_channels": Verb(correct.find_bad_channels),
+    "mask_channels": Verb(correct.mask_channels, applies="bad_channel"),
+    "interpolate_masked": Verb(
+        correct.interpolate_masked, _whole_along, replaces="sinogram", sized=("angle",)
+    ),
     "remove_outliers": Verb(
         correct.remove_outliers, _IMAGES, replaces="sinogram", sized=("angle",)
     ),
@@ -81,6 +92,7 @@ VERBS = {
 }
 FOUND = {
     "find_air": {"air"},
+    "find_bad_channels": {"bad_channel"},
     "find_projection_scale": {"projection_scale"},
     "find_projection_shifts": {"projection_shift", "rotation_center"},
     "find_rotation_center": {"rotation_center"},
@@ -105,6 +117,12 @@ class Step:
     def definition(self) -> Verb:
         """What is known of the verb."""
         return VERBS[self.verb]
+
+    @property
+    def needs(self) -> tuple[str, str] | None:
+        """Variable and layout that it must have."""
+        needs = self.definition.needs
+        return needs(self.options) if callable(needs) else needs
 
     @property
     def finds(self) -> bool:

@@ -55,6 +55,7 @@ def _imagined(ds: xr.Dataset, step: Step, found: Mapping[str, Step]) -> list[xr.
     stand_ins = {
         "rotation_center": xr.DataArray((sizes.get("translation", 1) - 1) / 2),
         "projection_shift": xr.DataArray(shift, dims="angle"),
+        "bad_channel": kept.astype("int8"),
         "component_spectrum": table,
         "cluster_spectrum": table.rename(component="cluster"),
         "spectral_basis": table,

@@ -148,7 +148,7 @@ def _take_all(run: Run) -> None:
     for number, step in enumerate(run.recipe.steps):
         start = time.monotonic()
         if run.slices is not None and not run.slices.at_last and waits_for_all(step):
-            needs = step.definition.needs or ("sinogram", "")
+            needs = step.needs or ("sinogram", "")
             _store(run, run.pending & {needs[0], *run.recipe.save})
             _note(run, "save", start)
             return
@@ -192,8 +192,8 @@ def _is_begun(output: Path) -> bool:
 def _take(run: Run, number: int, step: Step) -> None:
     """Do one step: bring the data into its layout, then find, or apply."""
     verb = step.definition
-    if verb.needs is not None:
-        _bring(run, number, *verb.needs)
+    if step.needs is not None:
+        _bring(run, number, *step.needs)
     if step.finds:
         # What a find_ verb reads is stored first, if it is final and to be kept: otherwise every
         # step behind it would be computed twice.
@@ -209,6 +209,7 @@ def _take(run: Run, number: int, step: Step) -> None:
         for name in run.ds.data_vars
         if name not in before or run.ds[name].data is not before[name].data
     }
+    run.pending &= {str(name) for name in run.ds.data_vars}
 
 
 def _applied(run: Run, step: Step) -> list[xr.Dataset]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndtomo_dask import plan, plan_mixing
-from ndtomo_dask.block_sizes import GRAM_ROWS, inner_chunk, spectra_block
+from ndtomo_dask.block_sizes import GRAM_ROWS, inner_chunk, shard_of_projections, spectra_block
 from ndtomo_dask.component_methods import LARGEST_GRAM
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import RecipeError
@@ -29,9 +29,12 @@ MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall
 
 def _correct(stage: Stage, step: Step) -> list[Plan]:
     plans = []
-    if step.definition.needs == ("sinogram", "images") and is_split(stage):
+    if step.needs == ("sinogram", "images") and is_split(stage):
         plans.append(save_projections("stage sinogram", stage))
         open_images(stage)
+    if step.needs == ("sinogram", "spectra") and stage.block["channel"] < stage.sizes["channel"]:
+        plans.append(save_projections("stage sinogram", stage))
+        stage.block = shard_of_projections(stage.sizes, stage.itemsize)
     made = plan.correct(
         step.verb, stage.sizes, stage.block, stage.itemsize, allowed_mem=stage.allowed_mem
     )

@@ -66,6 +66,10 @@ PIXEL_MASK = Variable(
     "pixel_mask", ("row", "column"), "1", "True where a pixel of the detector is ignored",
     additive=False,
 )  # fmt: skip
+FILLED = Variable(
+    "filled", _SINOGRAM, "1", "True where data were filled; any of the dimensions", additive=False
+)
+BAD_CHANNEL = Variable("bad_channel", (CHANNEL,), "1", "good, hot or dead", additive=False)
 AIR = Variable("air", (ANGLE, CHANNEL), "count", "scatter of the path beside the sample")
 PROJECTION_SCALE = Variable("projection_scale", (ANGLE,), "1", "relative flux", additive=False)
 ROTATION_CENTER = Variable(

@@ -11,14 +11,18 @@ from ndtomo_dask.correct.flux import (
     normalize_monitor,
     normalize_projections,
 )
+from ndtomo_dask.correct.masks import find_bad_channels, interpolate_masked, mask_channels
 from ndtomo_dask.correct.outliers import remove_outliers
 from ndtomo_dask.correct.rings import remove_rings
 from ndtomo_dask.correct.transmission import flat_field
 
 __all__ = [
     "find_air",
+    "find_bad_channels",
     "find_projection_scale",
     "flat_field",
+    "interpolate_masked",
+    "mask_channels",
     "normalize_monitor",
     "normalize_projections",
     "remove_air",
