@@ -149,8 +149,9 @@ def interpolate_masked(
 
     Returns
     -------
-        The scan with ``sinogram`` filled and ``replaced_samples ([z,] channel)``, how many. ``mask``
-        becomes ``filled``, since what is filled is to be used; ``sinogram_variance`` is NaN there.
+        The scan with ``sinogram`` filled, and ``replaced_samples ([z,] channel)``, how many, where
+        images are whole. ``mask`` becomes ``filled``, since what is filled is to be used;
+        ``sinogram_variance`` is NaN there.
     """
     check_choice("along", along, SINOGRAM.dims)
     sinogram = planned_sinogram(ds, "interpolate_masked", [along])

@@ -17,7 +17,8 @@ def channel_faults(
     least sample both exceed those of its neighbors (the median of ``neighbors`` on either side)
     ``contrast`` times: a reflection is bright in the sample, but not in the rays beside it.
 
-    >>> channel_faults(np.array([5.0, 90, 6, 0]), np.array([1.0, 70, 1, 0]), np.array([9.0, 99, 9, 0]))
+    >>> mean, least, most = np.array([[5.0, 90, 6, 0], [1, 70, 1, 0], [9, 99, 9, 0]])
+    >>> channel_faults(mean, least, most)
     array([0, 1, 0, 2], dtype=int8)
     """
     dead = ~(np.isfinite(mean) & (most > least))
