@@ -18,7 +18,7 @@ GROUPS = {
     "Open, save, export": (
         "open_scan", "save", "verify", "convert", "export", "export_patterns", "derive_axes",
     ),
-    "Frames": ("open_frames", "integrate"),
+    "Frames": ("open_frames", "integrate", "simulate_frames", "export_frames"),
     "Simulate": ("simulate_scan", "simulate_defects"),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",

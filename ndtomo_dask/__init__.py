@@ -32,6 +32,7 @@ from ndtomo_dask.integrate import integrate
 from ndtomo_dask.io import (
     convert,
     export,
+    export_frames,
     export_patterns,
     open_frames,
     open_scan,
@@ -47,7 +48,7 @@ from ndtomo_dask.rank import find_rank
 from ndtomo_dask.reconstruct import reconstruct
 from ndtomo_dask.references import fit_references, phase_fractions
 from ndtomo_dask.runtime import connect
-from ndtomo_dask.synthetic import simulate_defects, simulate_scan
+from ndtomo_dask.synthetic import simulate_defects, simulate_frames, simulate_scan
 
 __all__ = [
     "align_projections",
@@ -59,6 +60,7 @@ __all__ = [
     "evaluate_peaks",
     "expand_channels",
     "export",
+    "export_frames",
     "export_patterns",
     "find_air",
     "find_bad_channels",
@@ -100,6 +102,7 @@ __all__ = [
     "save",
     "set_rotation_center",
     "simulate_defects",
+    "simulate_frames",
     "simulate_scan",
     "sinogram_from_maps",
     "spectrum",

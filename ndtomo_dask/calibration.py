@@ -104,6 +104,21 @@ def check_detector(about: Mapping[str, str], shape: tuple[int, int], path: str |
         )
 
 
+def detector_of(
+    about: Mapping[str, str], path: str | Path
+) -> tuple[tuple[int, int], np.ndarray | None]:
+    """Rows and columns of a calibration's detector, and its gaps, True; None where it has none."""
+    try:
+        detector = geometry_of(tuple(about.items())).detector
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise SchemaError(f"calibration {path} cannot be understood: {error}.") from error
+    if detector.max_shape is None:
+        raise SchemaError(f"calibration {path} does not say how many pixels its detector has.")
+    rows, columns = map(int, detector.max_shape)
+    gaps = detector.mask
+    return (rows, columns), None if gaps is None or not gaps.any() else np.asarray(gaps != 0)
+
+
 def _size(shape: Any) -> str:
     return " × ".join(str(int(count)) for count in shape)
 

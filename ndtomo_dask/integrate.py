@@ -83,7 +83,8 @@ def integrate(
     """Integrate detector frames azimuthally to the sinogram of a scan, by pyFAI.
 
     Each sample is the mean count per pixel of a frame along each ring, corrected for solid angle
-    and polarization; its variance is that of Poisson counts. Frames are read one at a time, each
+    and polarization; its variance is that of Poisson counts, or of ``"sigma_clip"`` that of the
+    scatter along the ring. Frames are read one at a time, each
     once, in the order in which they lie on disk. A frame that cannot be read becomes NaN, is
     ``True`` in ``mask`` and is named in the log. Save the result before you correct it: what is
     lazy would be integrated again by every ``find_`` verb.

@@ -23,6 +23,8 @@ UNITS = {"q": "q_A^-1", "tth": "2th_deg"}
 """Axes of a pattern, by the names that pyFAI has for their units."""
 MEDIAN_OF_NORMAL = np.pi / 2
 """Variance of a median over that of the mean, of many normal values."""
+ROUNDED = 1 / 12
+"""Variance that a median of whole numbers has because it is one of them."""
 _KEPT = 2
 """Tables that a process keeps: those of an instrument, and of the one before."""
 
@@ -134,7 +136,9 @@ def _mean(table: Table, counts: np.ndarray, _: Average, given: _Given) -> Any:
 
 
 def _sigma_clip(table: Table, counts: np.ndarray, average: Average, given: _Given) -> Any:
-    made = table.integrator().sigma_clip(counts, cutoff=average.cutoff, **given)
+    # By the scatter along the ring: beside a spot, every pixel is far from a mean of counts.
+    scatter = {"error_model": _variance_model("AZIMUTHAL"), "solidangle": given["solidangle"]}
+    made = table.integrator().sigma_clip(counts, cutoff=average.cutoff, **scatter)
     return made.intensity, np.square(made.sem)
 
 
@@ -146,7 +150,8 @@ def _trimmed(table: Table, counts: np.ndarray, average: Average, given: _Given) 
 
 def _median(table: Table, counts: np.ndarray, _: Average, given: _Given) -> Any:
     made = table.integrator().medfilt(counts, quant_min=0.5, quant_max=0.5, **given)
-    return made.intensity, np.square(made.std) * MEDIAN_OF_NORMAL / table.pixels
+    whole_numbers = ROUNDED if given["variance"] is counts else 0.0
+    return made.intensity, np.square(made.std) * MEDIAN_OF_NORMAL / table.pixels + whole_numbers
 
 
 _AVERAGES = {"mean": _mean, "trimmed": _trimmed, "median": _median, "sigma_clip": _sigma_clip}
@@ -245,10 +250,10 @@ def _integrator(lut: tuple[np.ndarray, ...], size: int, centers: np.ndarray) -> 
     return Integrator(lut, size, np.nan)
 
 
-def _variance_model() -> Any:
+def _variance_model(name: str = "VARIANCE") -> Any:
     from pyFAI.containers import ErrorModel
 
-    return ErrorModel.VARIANCE
+    return ErrorModel[name]
 
 
 def require_pyfai() -> None:
