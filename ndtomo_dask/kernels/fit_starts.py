@@ -21,6 +21,7 @@ from ndtomo_dask.kernels.starts import (
     copy,
     estimate_noise,
     find_starts,
+    largest,
     remove_background,
     select,
 )
@@ -53,14 +54,16 @@ def set_bounds(problem: Problem, work: Work, scale: float, pixel: int) -> bool:
 def choose_templates(problem: Problem, work: Work, pixel: int, noise: float) -> float:
     """Choose each peak's template among those that its bounds or its start allow; return the noise.
 
-    Of one peak that stands out anyway it is only a bound. Peaks of the same shape and bounds are
+    Of peaks that stand out anyway it is only a bound. Peaks of the same shape and bounds are
     numbered by position.
     """
     filled, templates, chosen = work.filled, problem.templates, work.chosen
     row = min(pixel, problem.start.shape[0] - 1)
     remove_background(filled, templates.basis)
-    if noise == 0.0 and chosen.size > 1:
-        noise = estimate_noise(filled, work.scratch)
+    kept, bound = work.columns[work.parameters.size + 1], noise
+    if noise == 0.0:
+        bound = bound_noise(filled)
+        copy(filled, kept)
     lows, highs = work.lows, work.highs
     for k in range(chosen.size):
         i = problem.first[k] + 1
@@ -79,9 +82,9 @@ def choose_templates(problem: Problem, work: Work, pixel: int, noise: float) -> 
             if alike and templates.position[chosen[j]] > templates.position[chosen[k]]:
                 _swap(work, j, k)
     if noise == 0.0:  # most peaks stand out from what the noise cannot exceed
-        noise = bound_noise(filled)
-        if work.scores[0] < problem.significance * noise:
-            noise = estimate_noise(filled, work.scratch)
+        noise = bound
+        if largest(work.scores, chosen.size) < problem.significance * noise:
+            noise = estimate_noise(kept, work.scratch)
     return max(noise, problem.rounding)
 
 

@@ -1,4 +1,4 @@
-"""The arrays that the fits of one thread work in, allocated once for a window."""
+"""The arrays that the fits of one thread work in, and those that they write."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndtomo_dask.kernels.peak_problem import Problem
+from ndtomo_dask.kernels.peaks import Values
 
 Float64 = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -68,6 +69,26 @@ class Work(NamedTuple):
     tested: Booleans
     loaded: Integers
     """For how many channels the rows of the background stand in ``columns``."""
+
+
+class Results(NamedTuple):
+    """One row per spectrum."""
+
+    values: Values
+    errors: Values
+    at_bound: NDArray[np.bool_]
+    cost: Values
+    iterations: NDArray[np.int16]
+    status: NDArray[np.uint8]
+    """(pixel, peak)"""
+    width_errors: Values
+    """(pixel, peak, 2), or of no peak where none has a fwhm that follows from other widths."""
+
+    def rows(self, piece: slice) -> "Results":
+        """Return views of some rows."""
+        values, errors, at_bound, cost, iterations, status, width_errors = self
+        return Results(values[piece], errors[piece], at_bound[piece], cost[piece],
+                       iterations[piece], status[piece], width_errors[piece])  # fmt: skip
 
 
 def allocate_work(problem: Problem) -> Work:

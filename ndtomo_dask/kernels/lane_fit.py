@@ -7,7 +7,6 @@ the beginning, so that it does not depend on the spectra that were fitted beside
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +18,10 @@ from ndtomo_dask.kernels.fit_starts import (
     set_bounds,
     take_given,
 )
-from ndtomo_dask.kernels.fit_work import Float64, Integers, Work
+from ndtomo_dask.kernels.fit_work import Float64, Results, Work
 from ndtomo_dask.kernels.lane_steps import find_lane_steps
-from ndtomo_dask.kernels.lanes import BLOCK, FACTORS, LANES, PEAK, ROW, entry, sweep_lanes
+from ndtomo_dask.kernels.lane_work import Lanes
+from ndtomo_dask.kernels.lanes import LANES, entry, sweep_lanes
 from ndtomo_dask.kernels.levenberg_marquardt import (
     CONVERGED,
     EXACT_STOP,
@@ -29,20 +29,19 @@ from ndtomo_dask.kernels.levenberg_marquardt import (
     ROUNDING_STOP,
     STALLED,
     expand,
+    find_step,
 )
-from ndtomo_dask.kernels.likelihoods import GAUSSIAN
 from ndtomo_dask.kernels.peak_problem import Problem
-from ndtomo_dask.kernels.peak_shapes import PSEUDO_VOIGT
 from ndtomo_dask.kernels.peaks import Values
 from ndtomo_dask.kernels.pixel_fit import (
     INSIGNIFICANT,
-    Results,
     all_given,
     any_peak,
     find_weakest,
     fit_pixel,
     is_at_bound,
     is_wide,
+    load_again,
     load_spectrum,
     write_results,
 )
@@ -54,125 +53,39 @@ GOING, ODD = -1, -2
 """Ends of a lane beside those of `FitStatus`: none yet, and what is left to `pixel_fit`."""
 
 
-class Lanes(NamedTuple):
-    """Arrays of one thread, lanes last; those over channels, parameters and entries are flat."""
-
-    t: Float64
-    """Filled up to whole blocks."""
-    background: Float64
-    """Filled up to whole blocks and an even number of terms. (term, channel)"""
-    y: Float64
-    rows: Float64
-    factors: Float64
-    sums: Float64
-    """The normal matrix of the trial point; (entry, lane)"""
-    normal: Float64
-    """That of the point that was accepted last."""
-    factor: Float64
-    current: Float64
-    """(parameter, lane)"""
-    trial: Float64
-    low: Float64
-    high: Float64
-    least: Float64
-    """Bounds; ``low`` and ``high`` are open or closed for the linear step."""
-    most: Float64
-    goal: Float64
-    given: Float64
-    """Starts that were given; else NaN."""
-    step: Float64
-    free: Float64
-    right: Float64
-    leaving: Float64
-    """(lane,), as all that follows"""
-    clipped: Float64
-    drop: Float64
-    regular: Float64
-    damping: Float64
-    growth: Float64
-    cost: Float64
-    scale: Float64
-    accepted: Float64
-    phase: Integers
-    pixel: Integers
-    tried: Integers
-    ended: Integers
-
-
-def allocate_lanes(problem: Problem) -> Lanes:
-    """Allocate the arrays for the spectra of a window."""
-    n, peaks, terms = problem.t.size, problem.codes.size, problem.background.shape[0]
-    filled, even = -(-n // BLOCK) * BLOCK, terms + terms % 2
-    t, background = np.full(filled, problem.t[-1]), np.zeros((even, filled))
-    t[:n], background[:terms, :n] = problem.t, problem.background
-    parameters = PEAK * peaks + even
-    matrices = [np.zeros((parameters + 1) * (parameters + 2) // 2 * LANES) for _ in range(3)]
-    for matrix in matrices[:2]:
-        for a in range(even):
-            for b in range(a + 1):
-                place = entry(PEAK * peaks + a, PEAK * peaks + b)
-                matrix[place : place + LANES] = background[a] @ background[b]
-    vectors = [np.zeros(parameters * LANES) for _ in range(11)]
-    for vector in vectors:
-        vector[2 * LANES : 3 * LANES] = 1.0
-    return Lanes(
-        t, background, np.zeros(filled * LANES), np.zeros((PEAK * peaks + 1) * ROW),
-        np.zeros(peaks * FACTORS), *matrices, *vectors,
-        *(np.zeros(LANES) for _ in range(9)),
-        *(np.zeros(LANES, dtype=np.int64) for _ in range(4)),
-    )  # fmt: skip
-
-
-def suits_lanes(problem: Problem) -> bool:
-    """Tell whether a fit is of pseudo-Voigts that nothing ties, unweighted, of uniform noise."""
-    parameters = PEAK * problem.codes.size + problem.background.shape[0]
-    free = problem.rows[:-1]
-    return bool(
-        problem.kind == GAUSSIAN
-        and not problem.counts
-        and not problem.given
-        and (problem.codes == PSEUDO_VOIGT).all()
-        and problem.unit.size == parameters
-        and (free < parameters).all()
-        and problem.single[free].all()
-        and not problem.offset[free].any()
-    )
-
-
 @compiled()
 def fit_lanes(
     data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, out: Results
 ) -> None:
     """Fit every spectrum on its own, `LANES` at a time.
 
-    # (pixel, channel), (0, channel)
+    # (pixel, channel), (pixel or 1 or 0, channel)
     """
     # counted down, because a function that is called with a constant is compiled for it
     count, left, phase = lanes.current.size // LANES, data.shape[0], lanes.phase
     for lane in range(LANES):
         phase[lane] = EMPTY
-    busy = True
-    while busy:
-        _propose(problem, lanes, count)
+    while True:
+        _propose(problem, work, lanes, count)
         busy = False
         for lane in range(LANES):
+            if phase[lane] != EMPTY and lanes.ended[lane] != GOING:
+                pixel, phase[lane] = lanes.pixel[lane], EMPTY
+                if not _finish(data, variance, problem, work, lanes, lane, pixel, count, out):
+                    fit_pixel(data, variance, problem, work, out, pixel)
             while phase[lane] == EMPTY and left > 0:
                 pixel = data.shape[0] - left
                 left -= 1
                 if not _load_lane(data, variance, problem, work, lanes, lane, pixel, out):
                     fit_pixel(data, variance, problem, work, out, pixel)
             busy |= phase[lane] != EMPTY
+        if not busy:
+            break
         sweep_lanes(
             lanes.t, problem.t.size, lanes.background, problem.codes.size, lanes.trial, lanes.y,
             lanes.rows, lanes.factors, lanes.sums,
         )  # fmt: skip
         _judge(problem, lanes, count)
-        for lane in range(LANES):
-            if lanes.ended[lane] == GOING:
-                continue
-            pixel, phase[lane] = lanes.pixel[lane], EMPTY
-            if not _finish(problem, work, lanes, lane, pixel, count, out):
-                fit_pixel(data, variance, problem, work, out, pixel)
 
 
 @compiled(inline=True)
@@ -181,7 +94,8 @@ def _load_lane(
     pixel: int, out: Results,
 ) -> bool:  # fmt: skip
     """Give a spectrum to a lane, to begin at its start; return whether it suits one."""
-    n, scale = load_spectrum(data[pixel], variance, variance.shape[0] - 1, problem, work)
+    row = min(pixel, variance.shape[0] - 1)
+    n, scale = load_spectrum(data[pixel], variance, row, problem, work)
     if n < problem.t.size or not set_bounds(problem, work, scale, pixel):
         return False
     noise = choose_templates(problem, work, pixel, min(scale, 0.0))
@@ -226,23 +140,70 @@ def _set_lane(
         unit = problem.unit[i] * (scale if problem.of_data[i] else 1.0)
         lanes.given[place] = (problem.start[start, i] - problem.origin[i]) / unit
     lanes.phase[lane], lanes.pixel[lane], lanes.tried[lane] = LOADED, pixel, 0
+    lanes.ended[lane] = GOING
     lanes.scale[lane], lanes.damping[lane], lanes.growth[lane] = scale, 0.0, 2.0
 
 
 @compiled(inline=True)
-def _propose(problem: Problem, lanes: Lanes, count: int) -> None:
+def _propose(problem: Problem, work: Work, lanes: Lanes, count: int) -> None:
     """Find the next step of every lane, and write where it leads as its trial."""
     find_lane_steps(
         lanes.normal, count, lanes.current, lanes.low, lanes.high, lanes.damping, lanes.factor,
-        lanes.free, lanes.right, lanes.step, lanes.leaving, lanes.clipped, lanes.drop,
-        lanes.regular,
+        lanes.free, lanes.step, lanes.leaving, lanes.drop, lanes.regular,
     )  # fmt: skip
     current, trial, step, low, high = lanes.current, lanes.trial, lanes.step, lanes.low, lanes.high
+    for lane in range(LANES):
+        if lanes.phase[lane] != EMPTY and lanes.leaving[lane] > 0.0:
+            _stay_inside(problem, work, lanes, lane, count)
     for i in range(step.size):
         trial[i] = min(max(current[i] + step[i], low[i]), high[i])
     for lane in range(LANES):
         if lanes.phase[lane] == LINEAR:
             _end_linear(problem, lanes, lane)
+        elif lanes.phase[lane] == STEPPING and lanes.ended[lane] == GOING:
+            lanes.tried[lane] += 1
+            _end_lane(problem, lanes, lane, count)
+
+
+@compiled(inline=True)
+def _stay_inside(problem: Problem, work: Work, lanes: Lanes, lane: int, count: int) -> None:
+    """Find the step of one lane again, which would leave the bounds: most lanes do not."""
+    _take_normal(problem, work, lanes, lane, count)
+    current, step, low, high = work.current, work.step, work.open_low, work.open_high
+    rows = problem.rows
+    for a in range(current.size - 1):
+        place = rows[a] * LANES + lane
+        current[a], low[a], high[a] = lanes.current[place], lanes.low[place], lanes.high[place]
+    found, drop = find_step(
+        work.normal, work.free, work.order, work.factor, work.solution, step, current, low, high,
+        lanes.damping[lane],
+    )  # fmt: skip
+    lanes.regular[lane], lanes.drop[lane] = (1.0 if found else 0.0), drop
+    for a in range(current.size - 1):
+        lanes.step[rows[a] * LANES + lane] = step[a] if found else 0.0
+
+
+@compiled(inline=True)
+def _take_normal(problem: Problem, work: Work, lanes: Lanes, lane: int, count: int) -> None:
+    """Copy the normal matrix of one lane over the free parameters to ``work``."""
+    rows, normal, m = problem.rows, work.normal, problem.rows.size
+    for a in range(m):
+        i = rows[a] if a < m - 1 else count
+        for b in range(a + 1):
+            j = rows[b] if b < m - 1 else count
+            value = lanes.normal[entry(i, j) + lane]
+            normal[a, b], normal[b, a] = value, value
+
+
+@compiled(inline=True)
+def _end_lane(problem: Problem, lanes: Lanes, lane: int, count: int) -> None:
+    """Take a step that would not matter as the last one, without looking where it led."""
+    drop, cost, n = lanes.drop[lane], lanes.cost[lane], problem.t.size
+    least = max(problem.tolerance * cost / (n - problem.rows.size + 1), EXACT_STOP * n)
+    if lanes.regular[lane] > 0.0 and 0.0 <= drop <= least and lanes.damping[lane] <= 1.0:
+        lanes.ended[lane], lanes.cost[lane] = CONVERGED, max(cost - drop, 0.0)
+        for i in range(lane, count * LANES, LANES):
+            lanes.current[i] = lanes.trial[i]
 
 
 @compiled(inline=True)
@@ -267,9 +228,9 @@ def _end_linear(problem: Problem, lanes: Lanes, lane: int) -> None:
 @compiled(inline=True)
 def _judge(problem: Problem, lanes: Lanes, count: int) -> None:
     """Accept the trial of every lane or damp its next step more; note which lanes are done."""
-    sums, accepted, ended = lanes.sums, lanes.accepted, lanes.ended
+    sums, accepted = lanes.sums, lanes.accepted
     for lane in range(LANES):
-        accepted[lane], ended[lane] = 0.0, GOING
+        accepted[lane] = 0.0
         if lanes.phase[lane] != EMPTY:
             _judge_lane(problem, lanes, lane, sums[entry(count, count) + lane])
     for i in range(0, sums.size, LANES):
@@ -297,51 +258,38 @@ def _judge_lane(problem: Problem, lanes: Lanes, lane: int, new: float) -> None:
         if not math.isfinite(new):
             ended[lane] = ODD
         return
-    lanes.tried[lane] += 1
     drop, cost = lanes.drop[lane], lanes.cost[lane]
     if not (lanes.regular[lane] > 0.0 and drop >= 0.0):
         damping[lane] *= 10.0
-        if damping[lane] > LARGEST_DAMPING or lanes.tried[lane] >= problem.iterations:
-            ended[lane] = ODD
-        return
-    n = problem.t.size
-    least = max(problem.tolerance * cost / (n - problem.rows.size + 1), EXACT_STOP * n)
-    enough = drop <= least and damping[lane] <= 1.0
-    if new < cost:
+    elif new < cost:
         ratio = min((cost - new) / max(drop, 1e-300), 2.0)
         damping[lane] *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
         lanes.growth[lane] = 2.0
         lanes.accepted[lane], lanes.cost[lane] = 1.0, new
-    elif not enough and drop <= ROUNDING_STOP * cost:
+    elif drop <= ROUNDING_STOP * cost:
         ended[lane] = STALLED
-        return
     else:
         damping[lane] *= lanes.growth[lane]
         lanes.growth[lane] *= 2.0
-    if enough:
-        ended[lane] = CONVERGED
-    elif lanes.tried[lane] >= problem.iterations or damping[lane] > LARGEST_DAMPING:
+    if ended[lane] == GOING and (
+        lanes.tried[lane] >= problem.iterations or damping[lane] > LARGEST_DAMPING
+    ):
         ended[lane] = ODD
 
 
 @compiled(inline=True)
 def _finish(
-    problem: Problem, work: Work, lanes: Lanes, lane: int, pixel: int, count: int, out: Results
-) -> bool:
+    data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, lane: int,
+    pixel: int, count: int, out: Results,
+) -> bool:  # fmt: skip
     """Judge what a lane ended with and write it; return False where it is not to be believed."""
     ended, scale = lanes.ended[lane], lanes.scale[lane]
     if ended == ODD:
         return False
     set_bounds(problem, work, scale, pixel)
-    rows, m = problem.rows, problem.rows.size
-    for a in range(m):
-        i = rows[a] if a < m - 1 else count
-        if a < m - 1:
-            work.current[a] = lanes.current[i * LANES + lane]
-        for b in range(a + 1):
-            j = rows[b] if b < m - 1 else count
-            value = lanes.normal[entry(i, j) + lane]
-            work.normal[a, b], work.normal[b, a] = value, value
+    _take_normal(problem, work, lanes, lane, count)
+    for a in range(work.current.size - 1):
+        work.current[a] = lanes.current[problem.rows[a] * LANES + lane]
     doubtful = is_at_bound(problem, work.current, work) or is_wide(problem, work.current)
     if doubtful and problem.codes.size > 1 and not all_given(problem, pixel):
         return False
@@ -349,6 +297,8 @@ def _finish(
     if not any_peak(problem, work):
         out.status[pixel] = INSIGNIFICANT
         return True
+    if problem.counts or problem.given:  # the sandwich looks at the spectrum again
+        load_again(data, variance, problem, work, pixel)
     regular, reduced = estimate_errors(problem, work, lanes.cost[lane], problem.t.size, scale)
     if problem.codes.size > 1:
         work.tested[:] = False

@@ -98,7 +98,7 @@ def factorize_lanes(
 def solve_lanes(
     factor: Float64, parameters: int, free: Float64, right: Float64, step: Float64
 ) -> None:
-    """Solve for the steps of the free set; those of others are as they were.
+    """Solve for the steps of the free set; all others are 0.
 
     # factor (entry, lane), (parameter, lane)
     """
@@ -106,7 +106,7 @@ def solve_lanes(
         out = step[i * LANES : (i + 1) * LANES]
         mine, wanted = free[i * LANES :], right[i * LANES :]
         for lane in range(LANES):
-            out[lane] = wanted[lane] if mine[lane] > 0.0 else out[lane]
+            out[lane] = wanted[lane] if mine[lane] > 0.0 else 0.0
         row = factor[entry(i, 0) :]
         subtract_products(row, step, i, out)
         scale_entry(out, row[i * LANES :])
@@ -128,86 +128,36 @@ def add_drop(
 
 
 @compiled()
-def hold_leaving(
-    normal: Float64, parameters: int, lane: int, current: Float64, low: Float64, high: Float64,
-    free: Float64, right: Float64, step: Float64,
-) -> bool:  # fmt: skip
-    """Set whatever would leave the box to its bound, in one lane; return whether anything did."""
-    leaving = False
-    for a in range(parameters):
-        i = a * LANES + lane
-        goal = current[i] + step[i]
-        if free[i] > 0.0 and not low[i] <= goal <= high[i]:
-            free[i] = 0.0
-            step[i] = (low[i] if goal < low[i] else high[i]) - current[i]
-            leaving = True
-            for b in range(parameters):
-                right[b * LANES + lane] -= step[i] * normal[entry(max(a, b), min(a, b)) + lane]
-    return leaving
-
-
-@compiled()
-def outside(
-    current: Float64, step: Float64, low: Float64, high: Float64, free: Float64, out: Float64
+def note_leaving(
+    current: Float64, step: Float64, low: Float64, high: Float64, leaving: Float64
 ) -> None:
     """Note where one parameter would leave the box."""
     for lane in range(LANES):
         goal = current[lane] + step[lane]
         inside = (low[lane] <= goal) & (goal <= high[lane])
-        out[lane] = out[lane] if inside | (free[lane] == 0.0) else 1.0
-
-
-@compiled("contract")
-def drop_of(normal: Float64, parameters: int, lane: int, step: Float64) -> float:
-    """Return the drop of the cost that a step of one lane promises, 2 gᵀs - sᵀAs."""
-    last, drop = parameters, 0.0
-    for a in range(parameters):
-        pull = 2.0 * normal[entry(last, a) + lane]
-        for b in range(parameters):
-            pull -= normal[entry(max(a, b), min(a, b)) + lane] * step[b * LANES + lane]
-        drop += step[a * LANES + lane] * pull
-    return drop
+        leaving[lane] = leaving[lane] if inside else 1.0
 
 
 @compiled()
 def find_lane_steps(
     normal: Float64, parameters: int, current: Float64, low: Float64, high: Float64,
-    damping: Float64, factor: Float64, free: Float64, right: Float64, step: Float64,
-    leaving: Float64, clipped: Float64, drop: Float64, regular: Float64,
+    damping: Float64, factor: Float64, free: Float64, step: Float64, leaving: Float64,
+    drop: Float64, regular: Float64,
 ) -> None:  # fmt: skip
-    """Find the damped steps within the bounds, and the drops of the cost that they promise.
+    """Find the damped steps, the drops of the cost that they promise, and which leave the box.
 
-    # normal (entry, lane), (parameter, lane), damping (lane,)
+    # normal (entry, lane), (parameter, lane), (lane,)
     """
     last = parameters
     for a in range(parameters):
         i = a * LANES
         freeze(current[i:], low[i:], high[i:], normal[entry(last, a) :], normal[entry(a, a) :],
                free[i:])  # fmt: skip
-    for i in range(step.size):
-        step[i] = 0.0
-        right[i] = normal[entry(last, 0) + i]
+    factorize_lanes(normal, parameters, free, damping, factor, regular)
+    solve_lanes(factor, parameters, free, normal[entry(last, 0) :], step)
     for lane in range(LANES):
-        clipped[lane] = 0.0
-        drop[lane] = 0.0
-    again = True
-    while again:
-        factorize_lanes(normal, parameters, free, damping, factor, regular)
-        solve_lanes(factor, parameters, free, right, step)
-        for lane in range(LANES):
-            leaving[lane] = 0.0
-        for i in range(0, step.size, LANES):
-            outside(current[i:], step[i:], low[i:], high[i:], free[i:], leaving)
-        again = False
-        for lane in range(LANES):
-            if leaving[lane] > 0.0 and regular[lane] > 0.0:
-                clipped[lane] = 1.0
-                again |= hold_leaving(
-                    normal, parameters, lane, current, low, high, free, right, step
-                )
+        drop[lane], leaving[lane] = 0.0, 0.0
     for a in range(parameters):
         i = a * LANES
         add_drop(step[i:], normal[entry(last, a) :], normal[entry(a, a) :], damping, drop)
-    for lane in range(LANES):
-        if clipped[lane] > 0.0:
-            drop[lane] = drop_of(normal, parameters, lane, step)
+        note_leaving(current[i:], step[i:], low[i:], high[i:], leaving)

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice, nearest
-from ndtomo_dask.kernels.fit_work import allocate_work
-from ndtomo_dask.kernels.lane_fit import allocate_lanes, fit_lanes, suits_lanes
+from ndtomo_dask.kernels.fit_work import Results, allocate_work
+from ndtomo_dask.kernels.lane_fit import fit_lanes
+from ndtomo_dask.kernels.lane_work import allocate_lanes, suits_lanes
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.kernels.likelihoods import LIKELIHOODS
 from ndtomo_dask.kernels.peak_model import PeakModel
 from ndtomo_dask.kernels.peak_problem import Bounds, build_problem
 from ndtomo_dask.kernels.peaks import PARAMETERS, SHAPES, SINGLE, Float64, Values
-from ndtomo_dask.kernels.pixel_fit import Results, fit_spectra
+from ndtomo_dask.kernels.pixel_fit import fit_spectra
 from ndtomo_dask.kernels.threads import run_threaded
 
 __all__ = ["FitStatus", "ModelFit", "PeakFit", "fit_model", "fit_peak"]

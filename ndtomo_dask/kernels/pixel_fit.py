@@ -1,15 +1,13 @@
 """The fit of one spectrum from its data to its results: load, start, minimize, judge, write."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.fit_errors import estimate_errors
 from ndtomo_dask.kernels.fit_starts import choose_templates, remove_spots, set_bounds, set_start
-from ndtomo_dask.kernels.fit_work import Float64, Work
+from ndtomo_dask.kernels.fit_work import Float64, Results, Work
 from ndtomo_dask.kernels.levenberg_marquardt import (
     CONVERGED,
     EXACT_STOP,
@@ -34,26 +32,6 @@ WIDE = 2.0
 BAD_INPUT, INSIGNIFICANT = int(FitStatus.BAD_INPUT), int(FitStatus.INSIGNIFICANT)
 
 
-class Results(NamedTuple):
-    """One row per spectrum."""
-
-    values: Values
-    errors: Values
-    at_bound: NDArray[np.bool_]
-    cost: Values
-    iterations: NDArray[np.int16]
-    status: NDArray[np.uint8]
-    """(pixel, peak)"""
-    width_errors: Values
-    """(pixel, peak, 2), or of no peak where none has a fwhm that follows from other widths."""
-
-    def rows(self, piece: slice) -> "Results":
-        """Return views of some rows."""
-        values, errors, at_bound, cost, iterations, status, width_errors = self
-        return Results(values[piece], errors[piece], at_bound[piece], cost[piece],
-                       iterations[piece], status[piece], width_errors[piece])  # fmt: skip
-
-
 @compiled()
 def fit_spectra(
     data: Values, variance: Float64, problem: Problem, work: Work, out: Results
@@ -71,8 +49,7 @@ def fit_pixel(
     data: Values, variance: Float64, problem: Problem, work: Work, out: Results, pixel: int
 ) -> None:
     """Fit one spectrum, from loading it to writing what was found."""
-    row = min(pixel, variance.shape[0] - 1)
-    n, scale = load_spectrum(data[pixel], variance, row, problem, work)
+    n, scale = load_again(data, variance, problem, work, pixel)
     if n < problem.rows.size + 1:
         out.status[pixel] = BAD_INPUT
         return
@@ -83,6 +60,14 @@ def fit_pixel(
         square = scale * scale if problem.kind == GAUSSIAN else 1.0
         out.cost[pixel] = cost * square
         write_results(problem, work, out, pixel, scale)
+
+
+@compiled()
+def load_again(
+    data: Values, variance: Float64, problem: Problem, work: Work, pixel: int
+) -> tuple[int, float]:
+    """Load one spectrum; a call, where `load_spectrum` is copied to where it is used."""
+    return load_spectrum(data[pixel], variance, min(pixel, variance.shape[0] - 1), problem, work)
 
 
 @compiled(inline=True)
