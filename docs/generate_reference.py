@@ -19,7 +19,10 @@ GROUPS = {
         "open_scan", "save", "verify", "convert", "export", "export_patterns", "derive_axes",
     ),
     "Frames": ("open_frames", "integrate", "simulate_frames", "export_frames"),
-    "Simulate": ("simulate_scan", "simulate_defects"),
+    "Simulate": (
+        "simulate_scan", "simulate_maps", "simulate_spectra", "simulate_volume",
+        "pattern_from_reflections", "simulate_defects",
+    ),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",
         "normalize_monitor", "flat_field", "find_bad_channels", "mask_channels",

@@ -48,7 +48,15 @@ from ndtomo_dask.rank import find_rank
 from ndtomo_dask.reconstruct import reconstruct
 from ndtomo_dask.references import fit_references, phase_fractions
 from ndtomo_dask.runtime import connect
-from ndtomo_dask.synthetic import simulate_defects, simulate_frames, simulate_scan
+from ndtomo_dask.synthetic import (
+    pattern_from_reflections,
+    simulate_defects,
+    simulate_frames,
+    simulate_maps,
+    simulate_scan,
+    simulate_spectra,
+    simulate_volume,
+)
 
 __all__ = [
     "align_projections",
@@ -91,6 +99,7 @@ __all__ = [
     "normalize_projections",
     "open_frames",
     "open_scan",
+    "pattern_from_reflections",
     "peak_moments",
     "phase_fractions",
     "position_from_moments",
@@ -103,7 +112,10 @@ __all__ = [
     "set_rotation_center",
     "simulate_defects",
     "simulate_frames",
+    "simulate_maps",
     "simulate_scan",
+    "simulate_spectra",
+    "simulate_volume",
     "sinogram_from_maps",
     "spectrum",
     "strain",

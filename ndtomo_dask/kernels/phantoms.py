@@ -145,7 +145,7 @@ def capillary_phantom(
     labels[~disc((size, size), radius)] = -1
 
     values = np.linspace(-strain, strain, levels) if levels > 1 else np.array([strain])
-    amounts = _grain_amounts(phases, grains, rng)
+    amounts = grain_amounts(phases, grains, rng)
     strains = np.where(amounts.any(axis=1), rng.choice(values, grains), 0.0)
     # A last row of zeros is what the label -1, outside the sample, picks.
     return CapillaryPhantom(
@@ -165,8 +165,8 @@ def _seeds_in_disc(size: int, radius: float, count: int, rng: np.random.Generato
     return np.asarray((size - 1) / 2 + distance[:, None] * direction)
 
 
-def _grain_amounts(phases: int, grains: int, rng: np.random.Generator) -> Float64:
-    # -> (grain, phase)
+def grain_amounts(phases: int, grains: int, rng: np.random.Generator) -> Float64:
+    """Amount of each phase in each grain: mostly one, sometimes two or none, (grain, phase)."""
     grain = np.arange(grains)
     first = grain % phases
     second = (first + 1 + rng.integers(max(phases - 1, 1), size=grains)) % phases

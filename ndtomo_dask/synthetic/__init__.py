@@ -2,13 +2,24 @@
 
 from ndtomo_dask.synthetic.defects import simulate_defects
 from ndtomo_dask.synthetic.frames import simulate_frames
-from ndtomo_dask.synthetic.scan import ENERGY, Q_RANGE, simulate_scan, true_peaks
+from ndtomo_dask.synthetic.maps import simulate_maps, simulate_volume
+from ndtomo_dask.synthetic.scan import simulate_scan, true_peaks
+from ndtomo_dask.synthetic.spectra import (
+    ENERGY,
+    Q_RANGE,
+    pattern_from_reflections,
+    simulate_spectra,
+)
 
 __all__ = [
     "ENERGY",
     "Q_RANGE",
+    "pattern_from_reflections",
     "simulate_defects",
     "simulate_frames",
+    "simulate_maps",
     "simulate_scan",
+    "simulate_spectra",
+    "simulate_volume",
     "true_peaks",
 ]

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import axes
 from ndtomo_dask.apply import apply_kernel, sizes_of
 from ndtomo_dask.block_sizes import shard_of_projections
 from ndtomo_dask.coordinates import axis_variable, derive_axes
@@ -19,13 +18,9 @@ from ndtomo_dask.kernels.scanning import (
     true_strain,
 )
 from ndtomo_dask.schema import label
+from ndtomo_dask.synthetic.spectra import pattern_axes
 from ndtomo_dask.synthetic.truth import projection_numbers, true_defects
 from ndtomo_dask.variables import SINOGRAM
-
-ENERGY = 100.0
-"""Photon energy of the simulated beam, in keV."""
-Q_RANGE = (2.1, 4.6)
-"""Range of the simulated patterns, in 1/Å."""
 
 
 def simulate_scan(
@@ -138,7 +133,7 @@ def simulate_scan(
         },
         coords={**coords, "phase": list(REFLECTIONS)},
     )
-    truth = derive_axes(truth.assign_coords(_axes(channels)))
+    truth = derive_axes(truth.assign_coords(pattern_axes(channels)))
 
     numbers = projection_numbers(truth)
     numbers = numbers.chunk(_blocks(numbers, size, channels))
@@ -180,15 +175,6 @@ def simulate_scan(
     continuous = {"absorption": absorption, "amorphous": amorphous}
     options |= {name: value for name, value in continuous.items() if value} | defects.given()
     return label(truth, {SINOGRAM: sinogram}, step="simulate_scan", **options)
-
-
-def _axes(channels: int) -> dict[str, object]:
-    wavelength = float(axes.wavelength_from_energy(ENERGY))
-    q = np.linspace(*Q_RANGE, channels, endpoint=channels < 2)
-    first, last = map(float, axes.tth_from_q(q[[0, -1]], wavelength=wavelength))
-    tth = np.linspace(first, last, channels)
-    about = {"units": "angstrom", "long_name": "wavelength"}
-    return {"tth": axis_variable("tth", tth), "wavelength": xr.Variable((), wavelength, about)}
 
 
 def _coordinates(
