@@ -38,8 +38,8 @@ HEAD = (
     (0.1, 0.023, 0.046, 0.02, 0.06, -0.605, 0.0, 0.0),
 )
 """Density, half axes and center (right, up, along z) and turn of the ellipsoids of the head of
-Shepp and Logan (IEEE Trans. Nucl. Sci. 21, 21 (1974)), with the contrast of Toft (thesis, DTU, 1996) and
-the third dimension of Schabel's phantom3d (2005)."""
+Shepp and Logan (IEEE Trans. Nucl. Sci. 21, 21 (1974)), with the contrast of Toft (thesis, DTU,
+1996) and the third dimension of Schabel's phantom3d (2005)."""
 
 
 @dataclass(frozen=True)
