@@ -19,6 +19,9 @@ VECTOR = 16
 """Channels per block are a multiple of this where they can be, to fill the CPU's vectors."""
 READ_BUFFERS = 16 * INNER_CHUNK
 """Compressed and decoded inner chunks in flight while a block is read."""
+LARGEST_GRAM = 8000
+"""Channels up to which all their products are summed, unless a verb is told otherwise."""
+USUAL_COMPONENTS = 10
 GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
 
@@ -172,7 +175,9 @@ def spectra_block(
 ) -> dict[str, int]:
     """Block of whole spectra: as many stored tiles of pixels as fit, with all their channels."""
     spectrum = sizes["channel"] * itemsize
-    budget = min(LARGEST_BLOCK, max(0, allowed_mem - READ_BUFFERS - gram_bytes(sizes)) // 2)
+    many = sizes["channel"] > LARGEST_GRAM
+    beside = sketch_bytes(sizes, USUAL_COMPONENTS) if many else gram_bytes(sizes)
+    budget = min(LARGEST_BLOCK, max(0, allowed_mem - READ_BUFFERS - beside) // 2)
     pixels = max(1, budget // spectrum)
     pixels = min(pixels, max(tile["y"] * tile["x"], ceil(sizes["y"] * sizes["x"] / LEAST_TASKS)))
     across = min(sizes["x"], max(tile["x"], pixels // tile["y"] // tile["x"] * tile["x"]))
@@ -189,3 +194,9 @@ def gram_bytes(sizes: Mapping[str, int]) -> int:
     """
     channels = sizes["channel"]
     return max(12 * channels**2 + 13 * GRAM_ROWS * channels, 24 * channels**2)
+
+
+def sketch_bytes(sizes: Mapping[str, int], components: int) -> int:
+    """Bytes beside the block of products with a few directions: a slab of rows, and such sums."""
+    channels, directions = sizes["channel"], max(2 * components, components + 8) + 10
+    return 13 * GRAM_ROWS * channels + 32 * channels * directions

@@ -5,17 +5,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ndtomo_dask.block_sizes import LARGEST_GRAM
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.held import held
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels import independent as ica
 from ndtomo_dask.kernels.sketch import Leading
 from ndtomo_dask.schema import require
-from ndtomo_dask.spectral_moments import Spectra, SpectralMoments, compressed
+from ndtomo_dask.spectra import Spectra
+from ndtomo_dask.spectral_moments import SpectralMoments, compressed
 from ndtomo_dask.variables import CHANNEL, COMPONENT_MEAN, COMPONENT_SPECTRUM
-
-LARGEST_GRAM = 8000
-"""Channels up to which all their products are summed."""
 
 
 def known_spectra(

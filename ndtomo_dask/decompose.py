@@ -19,20 +19,17 @@ from ndtomo_dask.component_methods import (
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels.preparation import Preparation
+from ndtomo_dask.kernels.sketch import READINGS
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import floating, label, require, variable_named
+from ndtomo_dask.spectra import Data, as_rows, channel_coordinates, check_counts, spectra_of
 from ndtomo_dask.spectral_moments import (
-    Data,
     Scaling,
-    as_rows,
-    channel_coordinates,
-    check_counts,
     check_memory,
     moments_dataset,
     moments_for,
     moments_of,
     sketched,
-    spectra_of,
 )
 from ndtomo_dask.variables import (
     CHANNEL,
@@ -100,6 +97,7 @@ def find_components(
     method: Method = "nmf",
     components: int = 5,
     solver: Solver = "auto",
+    scaling: Scaling = "none",
     variable: str = "volume",
     start: nmf.Start = "pure",
     iterations: int = 300,
@@ -133,6 +131,9 @@ def find_components(
         ``"exact"`` sums all products of channels in one reading; ``"randomized"`` finds the leading
         directions in three, and needs no channels × channels; ``"auto"`` is that above 8000
         channels where no moments are given.
+    scaling
+        Without moments: ``"poisson"`` makes the noise of counts alike in all spectra and channels,
+        as in `find_spectral_moments`, at the cost of one more reading.
     variable
         ``"volume"``, ``"sinogram"``, or another variable with a channel axis.
     start
@@ -170,17 +171,16 @@ def find_components(
     with one_blas_thread():
         if is_randomized(solver, moments, spectra):
             rank = components if method != "nmf" else nmf.basis_rank(spectra.channels, components)
-            check_memory(spectra, rank, 3, allowed_mem, products=False)
-            sums, leading = sketched(spectra, rank, centered=method != "nmf")
+            reads = READINGS + (method != "pca") + (scaling != "none")
+            check_memory(spectra, rank, reads, allowed_mem, products=False)
+            sums, leading = sketched(spectra, rank, centered=method != "nmf", scaling=scaling)
             factors.check_components(components, sums.sums)
         else:
-            passes = int(method != "pca")
-            sums, leading = (
-                moments_for(
-                    spectra, moments, passes=passes, rank=components, allowed_mem=allowed_mem
-                ),
-                None,
-            )
+            leading = None
+            sums = moments_for(
+                spectra, moments, passes=int(method != "pca"), rank=components,
+                allowed_mem=allowed_mem, scaling=scaling,
+            )  # fmt: skip
         if method == "pca":
             found = labelled(sums, principal_components(sums, components, leading))
         elif method == "ica":

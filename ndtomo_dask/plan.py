@@ -18,6 +18,7 @@ from ndtomo_dask.block_sizes import (
     gram_bytes,
     image_block,
     image_bytes,
+    sketch_bytes,
 )
 from ndtomo_dask.byte_sizes import GB, human
 from ndtomo_dask.errors import PlanError
@@ -185,18 +186,25 @@ def _channels(block: Mapping[str, int]) -> int:
 
 def find_components(
     sizes: Mapping[str, int], itemsize: int, *, components: int, passes: int, allowed_mem: int,
-    block: Mapping[str, int], step: str = "find_components",
+    block: Mapping[str, int], step: str = "find_components", products: bool = True,
 ) -> Plan:  # fmt: skip
-    """Plan the moments of the spectra: whole spectra of some pixels, and their Gram matrix."""
+    """Plan the moments of the spectra: whole spectra of some pixels, and their Gram matrix.
+
+    Without ``products`` of all channels, those with a few directions.
+    """
     held = prod(block.values()) * itemsize
     total = prod(sizes.values()) * itemsize
     scores = prod(block.values()) // sizes["channel"] * max(2 * components, components + 8) * 8
+    beside = gram_bytes(sizes) if products else sketch_bytes(sizes, components)
     plan = Plan(step, tuple(block.items()), blocks_of(sizes, block) * passes,
-                held, gram_bytes(sizes) + READ_BUFFERS, scores,
+                held, beside + READ_BUFFERS, scores,
                 total * passes, 0, allowed_mem)  # fmt: skip
+    if not products:
+        return plan.checked("Reopen the store with layout='spectra' and this allowed_mem.")
+    way = ", or pass solver='randomized'" if step in ("find_components", "find_clusters") else ""
     return plan.checked(
-        f"The channels' Gram matrix alone takes {human(gram_bytes(sizes))}: give the workers more "
-        f"memory, or select fewer channels."
+        f"The channels' Gram matrix alone takes {human(beside)}: give the workers more memory, "
+        f"select fewer channels{way}."
     )
 
 

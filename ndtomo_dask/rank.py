@@ -15,14 +15,8 @@ from ndtomo_dask.kernels.spectral_rank import noise_scale, significant_rank
 from ndtomo_dask.kernels.stability import stability
 from ndtomo_dask.kernels.threads import one_blas_thread
 from ndtomo_dask.schema import record
-from ndtomo_dask.spectral_moments import (
-    Data,
-    SpectralMoments,
-    check_counts,
-    compressed,
-    moments_for,
-    spectra_of,
-)
+from ndtomo_dask.spectra import Data, check_counts, spectra_of
+from ndtomo_dask.spectral_moments import SpectralMoments, compressed, moments_for
 
 STABLE = 0.95
 """Mean cosine of a component with those found in other parts, from which on it is stable."""

@@ -67,7 +67,20 @@ def _imagined(ds: xr.Dataset, step: Step, found: Mapping[str, Step]) -> list[xr.
     if given or name not in stand_ins:
         return []
     beside = {"spectral_weight": table, "kept_channel": kept} if name == "spectral_basis" else {}
+    if name == "cluster_spectrum" and found[name].options.get("method") == "gaussian_mixture":
+        beside = _imagined_mixture(spectrum)
     return [xr.Dataset({name: stand_ins[name], **beside})]
+
+
+def _imagined_mixture(spectrum: np.ndarray) -> dict[str, xr.DataArray]:
+    """One Gaussian along one axis, beside its spectrum."""
+    return {
+        "cluster_axis": xr.DataArray(spectrum, dims=("axis", "channel")),
+        "cluster_origin": xr.DataArray(spectrum[0], dims="channel"),
+        "cluster_weight": xr.DataArray([1.0], dims="cluster"),
+        "cluster_position": xr.DataArray([[0.0]], dims=("cluster", "axis")),
+        "cluster_factor": xr.DataArray([[[1.0]]], dims=("cluster", "axis", "other_axis")),
+    }
 
 
 def _imagined_peaks(ds: xr.Dataset, axis: str | None) -> xr.Dataset:

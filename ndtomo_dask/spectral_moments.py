@@ -4,9 +4,7 @@ Moments are computed from data, or taken from a dataset that `find_spectral_mome
 that may have been stored. A digest says of which data they are.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -14,8 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, reduce_kernel, sizes_of
-from ndtomo_dask.block_sizes import GRAM_ROWS
+from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import factors, sketch
@@ -26,10 +23,10 @@ from ndtomo_dask.kernels.preparation import (
     sums_combine,
     sums_partial,
 )
-from ndtomo_dask.schema import floating, label, require, variable_named
+from ndtomo_dask.schema import floating, label, require
+from ndtomo_dask.spectra import Spectra, as_rows, channel_coordinates, reduce_spectra
 from ndtomo_dask.variables import (
     CHANNEL,
-    MASK,
     SPECTRAL_GRAM,
     SPECTRAL_SCALE,
     SPECTRAL_SHIFT,
@@ -41,26 +38,6 @@ Scaling = Literal["none", "poisson"]
 SCALINGS = ("none", "poisson")
 LOOKED_AT = 2048
 """Spectra, about, of which the shift is the mean."""
-Data = xr.Dataset | Sequence[xr.Dataset]
-
-
-@dataclass(frozen=True)
-class Spectra:
-    """The spectra of one dataset, or of several together."""
-
-    verb: str
-    datasets: tuple[xr.Dataset, ...]
-    arrays: tuple[xr.DataArray, ...]
-    """One of each dataset, in whole spectra; NaN where ``mask`` marks a pixel."""
-    used: np.ndarray
-    """Channels that ``mask`` does not mark."""
-    masked: int
-    """Spectra that ``mask`` marks."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of the data, used or not."""
-        return int(self.used.size)
 
 
 @dataclass(frozen=True)
@@ -85,87 +62,16 @@ class SpectralMoments:
         return full
 
 
-def spectra_of(ds: Data, variable: str, *, verb: str) -> Spectra:
-    """Return the spectra that a verb was given, or say what is wrong with them."""
-    datasets = (ds,) if isinstance(ds, xr.Dataset) else tuple(ds)
-    if not datasets:
-        raise SchemaError(f"{verb} needs a dataset, but was given an empty list.")
-    about = variable_named(variable, verb=verb)
-    arrays = [require(one, about, verb=verb, whole=[CHANNEL]) for one in datasets]
-    channels = {array.sizes[CHANNEL] for array in arrays}
-    if len(channels) > 1:
-        raise SchemaError(
-            f"{verb} was given datasets of {' and '.join(map(str, sorted(channels)))} channels. "
-            f"Give it datasets with the same channels."
-        )
-    masks = [_mask_of(one, array) for one, array in zip(datasets, arrays, strict=True)]
-    used = np.ones(channels.pop(), dtype=bool)
-    for _, out in masks:
-        used &= ~out
-    kept = [
-        array if mask is None else array.astype(floating(array.dtype)).where(~mask)
-        for array, (mask, _) in zip(arrays, masks, strict=True)
-    ]
-    masked = sum(_count(mask, array) for array, (mask, _) in zip(arrays, masks, strict=True))
-    return Spectra(verb, datasets, tuple(kept), used, masked)
-
-
-def _mask_of(ds: xr.Dataset, array: xr.DataArray) -> tuple[xr.DataArray | None, np.ndarray]:
-    """Return the pixels that are masked in some used channel, and the channels masked in all."""
-    out = np.zeros(array.sizes[CHANNEL], dtype=bool)
-    if MASK.name not in ds or not set(ds[MASK.name].dims) <= set(array.dims):
-        return None, out
-    mask = ds[MASK.name].astype(bool).compute().reset_coords(drop=True)
-    if CHANNEL in mask.dims:
-        out = mask.all([dim for dim in mask.dims if dim != CHANNEL]).values
-        mask = mask[..., ~out].any(CHANNEL)
-    return (mask if mask.dims else None), out
-
-
-def _count(mask: xr.DataArray | None, array: xr.DataArray) -> int:
-    if mask is None:
-        return 0
-    repeats = [size for dim, size in array.sizes.items() if dim not in (*mask.dims, CHANNEL)]
-    return int(mask.sum()) * int(np.prod(repeats, dtype=int))
-
-
 def check_memory(
     spectra: Spectra, components: int, passes: int, allowed_mem: Any, *, products: bool = True
 ) -> None:
     """Refuse blocks that would not fit the memory of a task, with all products of channels."""
     for array in spectra.arrays:
-        if not products:
-            plan.per_pixel(
-                spectra.verb, sizes_of(array), array.dtype.itemsize, channels=spectra.channels,
-                values=components, slab=GRAM_ROWS, block=block_of(array),
-                allowed_mem=allowed_memory(allowed_mem),
-            )  # fmt: skip
-            continue
         plan.find_components(
             sizes_of(array), array.dtype.itemsize, components=components, passes=passes,
             block=block_of(array), allowed_mem=allowed_memory(allowed_mem), step=spectra.verb,
+            products=products,
         )  # fmt: skip
-
-
-def thinned(spectra: Spectra, wanted: int) -> Spectra:
-    """Take every so-manieth pixel along each dimension, so that about as many as wanted are left.
-
-    Which they are does not depend on blocks; blocks that hold none are not read.
-    """
-    total = sum(array.size // max(1, spectra.channels) for array in spectra.arrays)
-    return replace(
-        spectra, arrays=tuple(_thinned(array, total / wanted) for array in spectra.arrays)
-    )
-
-
-def _thinned(array: xr.DataArray, share: float) -> xr.DataArray:
-    steps = {}
-    dims = sorted((dim for dim in array.dims if dim != CHANNEL), key=lambda dim: array.sizes[dim])
-    for left, dim in zip(range(len(dims), 0, -1), dims, strict=True):
-        step = max(1, min(int(share ** (1 / left)), array.sizes[dim]))
-        steps[dim] = slice(step // 2, None, step)
-        share /= step
-    return array.isel(steps)
 
 
 def moments_of(
@@ -177,7 +83,7 @@ def moments_of(
     left out, unless there is none in any. Only those ``among`` them are summed, if given.
     """
     shift, prepare = _preparation_of(spectra, scaling)
-    sums = _reduce(
+    sums = reduce_spectra(
         among or spectra, moments_block, factors.moments_combine, "moments of the spectra",
         shift=shift, prepare=prepare,
     )  # fmt: skip
@@ -185,17 +91,19 @@ def moments_of(
 
 
 def sketched(
-    spectra: Spectra, rank: int, *, centered: bool
-) -> tuple[SpectralMoments, sketch.Leading]:
+    spectra: Spectra, rank: int, *, centered: bool, scaling: Scaling = "none",
+    among: Spectra | None = None,
+) -> tuple[SpectralMoments, sketch.Leading]:  # fmt: skip
     """Find leading eigenvectors of Σ x xᵀ, about the mean or zero, without that matrix.
 
-    The moments that are returned have no products. The data are read three times.
+    The moments that are returned have no products. The data, or those ``among`` them, are read
+    three times; once more for a scaling.
     """
-    shift, prepare = _preparation_of(spectra, "none")
+    shift, prepare = _preparation_of(spectra, scaling)
     directions = sketch.random_directions(int(prepare.used.sum()), rank)
     for reading in range(sketch.READINGS):
-        sums = _reduce(
-            spectra, sketch_block, sketch.sketch_combine, "sketch the spectra",
+        sums = reduce_spectra(
+            among or spectra, sketch_block, sketch.sketch_combine, "sketch the spectra",
             directions=directions, shift=shift, prepare=prepare,
         )  # fmt: skip
         product, trace = sketch.without_shift(sums, shift, directions, centered=centered)
@@ -218,18 +126,12 @@ def _preparation_of(spectra: Spectra, scaling: Scaling) -> tuple[np.ndarray, Pre
     if not prepare.used.any():
         raise SchemaError(f"{spectra.verb} needs data, but 'mask' marks every channel.")
     if scaling == "poisson":
-        sums = _reduce(spectra, sums_block, sums_combine, "sum the spectra", used=prepare.used)
+        sums = reduce_spectra(
+            spectra, sums_block, sums_combine, "sum the spectra", used=prepare.used
+        )
         prepare = counting_noise(sums, prepare.used)
     # Where the shift is a number of the data's type, it is subtracted without a detour.
     return mean_spectrum(prepare(some)).astype(rows.dtype).astype(np.float64), prepare
-
-
-def _reduce(spectra: Spectra, partial: Any, combine: Any, description: str, **options: Any) -> Any:
-    parts = [
-        reduce_kernel(array, partial, combine, description=description, **options)
-        for array in spectra.arrays
-    ]
-    return reduce(combine, parts)
 
 
 def _middle_block(array: xr.DataArray) -> xr.DataArray:
@@ -303,15 +205,23 @@ def moments_given(found: xr.Dataset, spectra: Spectra) -> SpectralMoments:
 
 def moments_for(
     spectra: Spectra, given: xr.Dataset | None, *, passes: int, rank: int, allowed_mem: Any,
-    among: Spectra | None = None,
+    scaling: Scaling = "none", among: Spectra | None = None,
 ) -> SpectralMoments:  # fmt: skip
     """Take the moments that a verb was given, or compute them, of those ``among`` the spectra."""
     if given is not None and not isinstance(given, xr.Dataset):
         raise OptionError(
             f"moments={given!r} is not a dataset. Pass what find_spectral_moments(ds) returned."
         )
-    check_memory(spectra, rank, passes + (given is None), allowed_mem)
-    return moments_of(spectra, among=among) if given is None else moments_given(given, spectra)
+    if given is not None and scaling != "none":
+        raise OptionError(
+            f"scaling={scaling!r} goes without moments. Scale these instead: "
+            f"find_spectral_moments(ds, scaling={scaling!r})."
+        )
+    reads = (given is None) + (scaling != "none")
+    check_memory(spectra, rank, passes + reads, allowed_mem)
+    if given is None:
+        return moments_of(spectra, scaling=scaling, among=among)
+    return moments_given(given, spectra)
 
 
 def digest_of(spectra: Spectra) -> str:
@@ -328,17 +238,6 @@ def digest_of(spectra: Spectra) -> str:
     for spectrum in compute_arrays(chosen, "look at some spectra"):
         content.update(np.ascontiguousarray(spectrum.values).tobytes())
     return content.hexdigest()
-
-
-def channel_coordinates(spectra: Spectra) -> dict[Any, xr.DataArray]:
-    """Coordinates of the first dataset that lie on the channels, or on nothing."""
-    coords = spectra.datasets[0].coords.items()
-    return {name: axis for name, axis in coords if axis.dims in ((CHANNEL,), ())}
-
-
-def as_rows(block: np.ndarray) -> np.ndarray:
-    """Spectra as rows of real numbers, (…, channel) -> (pixel, channel)."""
-    return np.asarray(block.reshape(-1, block.shape[-1]), dtype=floating(block.dtype))
 
 
 def mean_spectrum(rows: np.ndarray) -> np.ndarray:
@@ -378,10 +277,3 @@ def project_block(
     """Coordinates of spectra in a basis, (y, x, channel), (used, rank) -> (y, x, rank)."""
     rows = factors.project_spectra(as_rows(block), vectors, shift, prepare, rest=rest)
     return rows.reshape(*block.shape[:-1], -1)
-
-
-def check_counts(named: Iterable[tuple[str, int]]) -> None:
-    """Refuse counts below one."""
-    for name, value in named:
-        if value < 1:
-            raise OptionError(f"{name}={value} must be 1 or more.")

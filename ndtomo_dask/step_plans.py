@@ -5,8 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from ndtomo_dask import plan, plan_mixing
-from ndtomo_dask.block_sizes import GRAM_ROWS, inner_chunk, shard_of_projections, spectra_block
-from ndtomo_dask.component_methods import LARGEST_GRAM
+from ndtomo_dask.block_sizes import (
+    GRAM_ROWS,
+    LARGEST_GRAM,
+    inner_chunk,
+    shard_of_projections,
+    spectra_block,
+)
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import RecipeError
 from ndtomo_dask.fit import columns_planned
@@ -95,19 +100,20 @@ def _find_spectral_moments(stage: Stage, step: Step) -> list[Plan]:
 
 
 def _find_components(stage: Stage, step: Step) -> list[Plan]:
+    extra = (step.options.get("method") != "pca") + (step.options.get("scaling", "none") != "none")
+    return [_components(stage, step, step.options.get("components", 5), extra)]
+
+
+def _components(stage: Stage, step: Step, components: int, extra: int) -> Plan:
+    """Plan the readings for the moments or the directions, and ``extra`` ones."""
     many = not stage.has_moments and stage.sizes["channel"] > LARGEST_GRAM
     solver = step.options.get("solver", "auto")
-    reads = READINGS if solver == "randomized" or (solver == "auto" and many) else 1
-    return [
-        plan.find_components(
-            stage.sizes,
-            stage.itemsize,
-            components=step.options.get("components", 5),
-            passes=(step.options.get("method") != "pca") + reads * (not stage.has_moments),
-            allowed_mem=stage.allowed_mem,
-            block=stage.block,
-        )
-    ]
+    randomized = solver == "randomized" or (solver == "auto" and many)
+    return plan.find_components(
+        stage.sizes, stage.itemsize, components=components, step=step.verb,
+        passes=extra + (READINGS if randomized else 1) * (not stage.has_moments),
+        allowed_mem=stage.allowed_mem, block=stage.block, products=not randomized,
+    )  # fmt: skip
 
 
 def _map_components(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
@@ -115,12 +121,7 @@ def _map_components(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
 
 
 def _find_clusters(stage: Stage, step: Step) -> list[Plan]:
-    components = step.options.get("components", 16)
-    made = plan.find_components(
-        stage.sizes, stage.itemsize, components=components, passes=2 - stage.has_moments,
-        step="find_clusters", allowed_mem=stage.allowed_mem, block=stage.block,
-    )  # fmt: skip
-    return [made]
+    return [_components(stage, step, step.options.get("components", 16), 1)]
 
 
 def _map_clusters(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001

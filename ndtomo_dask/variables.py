@@ -115,6 +115,13 @@ CLUSTER_SPECTRUM = Variable(
     "cluster_spectrum", ("cluster", CHANNEL), "count/mm", "mean spectrum of a cluster"
 )
 CLUSTER_LABEL = Variable("cluster_label", (Y, X), "1", "nearest cluster or -1", additive=False)
+CLUSTER_PROBABILITY = Variable(
+    "cluster_probability", (Y, X, "cluster"), "1", "probability of a cluster", additive=False
+)
+CLUSTER_FACTOR = Variable(
+    "cluster_factor", ("cluster", "axis", "other_axis"), "mm/count",
+    "factor of the inverse covariance of a cluster", additive=False,
+)  # fmt: skip
 SPECTRAL_BASIS = Variable(
     "spectral_basis", ("component", CHANNEL), "1", "spectrum that a component stands for"
 )

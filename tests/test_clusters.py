@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from sklearn.cluster import KMeans
 
-import ndtomo_dask.clusters as clusters_module
+import ndtomo_dask.cluster_methods as clusters_module
 import ndtomo_dask.held as held_module
 from ndtomo_dask import find_clusters, find_spectral_moments, map_clusters, save
 from ndtomo_dask.errors import OptionError, PlanError, SchemaError

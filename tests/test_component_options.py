@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ndtomo_dask import component_methods, find_components, find_spectral_moments, map_components
-from ndtomo_dask.errors import OptionError
+from ndtomo_dask import (
+    component_methods,
+    find_clusters,
+    find_components,
+    find_spectral_moments,
+    map_components,
+)
+from ndtomo_dask.errors import OptionError, PlanError
 from ndtomo_dask.schema import record
 from tests.laws import assert_chunk_invariant, assert_lazy, relative_error
 from tests.reads import counted
@@ -164,3 +170,41 @@ def test_the_randomized_solver_reads_three_times_and_is_chosen_for_many_channels
         find_components(volume, find_spectral_moments(volume), solver="randomized")
     with pytest.raises(OptionError, match="components=41 must lie between 1 and the 40 channels"):
         find_components(volume, components=41, solver="randomized")
+
+
+@pytest.mark.parametrize("method", ["pca", "nmf"])
+def test_the_randomized_solver_scales_counts_as_the_exact_one_does(rng, method):
+    counts = rng.poisson(rng.gamma(1, 4, (24, 20, 3)) @ rng.gamma(1, 2, (3, 40)))
+    ds = xr.Dataset({"volume": (("y", "x", "channel"), counts.astype("float32"))})
+    moments = find_spectral_moments(ds, scaling="poisson")
+    expected = find_components(ds, moments, method=method, components=3)
+    lazy, source = counted(ds, {"y": 2})
+    found = find_components(
+        lazy, method=method, components=3, solver="randomized", scaling="poisson"
+    )
+    assert source.reads < 4.5 + (method != "pca")
+    np.testing.assert_array_equal(found.spectral_scale, expected.spectral_scale)
+    assert relative_error(found.component_spectrum, expected.component_spectrum) < 0.01
+    same = find_components(ds, method=method, components=3, scaling="poisson")
+    xr.testing.assert_equal(same, expected)
+    with pytest.raises(OptionError, match="scaling='poisson' goes without moments"):
+        find_components(ds, moments, scaling="poisson")
+
+
+def test_less_memory_is_enough_for_the_randomized_solver(rng):
+    ds = xr.Dataset({"volume": (("y", "x", "channel"), rng.random((4, 5, 2000)))})
+    with pytest.raises(PlanError, match=r"Gram matrix alone takes .*solver='randomized'"):
+        find_components(ds.chunk(y=1), method="pca", components=2, allowed_mem="100MB")
+    found = find_components(
+        ds.chunk(y=1), method="pca", components=2, allowed_mem="100MB", solver="randomized"
+    )
+    assert found.component_spectrum.shape == (2, 2000)
+    with pytest.raises(PlanError, match=r"find_clusters .*solver='randomized'"):
+        find_clusters(ds.chunk(y=1), clusters=2, allowed_mem="100MB")
+    randomized = find_clusters(
+        ds.chunk(y=1), clusters=2, allowed_mem="100MB", solver="randomized", components=3
+    )
+    exact = find_clusters(ds, clusters=2, components=3)
+    assert float(randomized.inertia) == pytest.approx(float(exact.inertia), rel=0.05)
+    with pytest.raises(PlanError, match=r"select fewer channels\.$"):
+        find_spectral_moments(ds.chunk(y=1), allowed_mem="100MB")

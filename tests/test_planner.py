@@ -160,6 +160,21 @@ def test_components_of_many_channels_take_fewer_and_larger_workers(tmp_path):
     assert machine.task_mem(usual.memory) < least <= machine.task_mem(larger.memory)
 
 
+def test_the_randomized_solver_is_planned_without_all_products(scan_file, tmp_path):
+    content = {"input": str(scan_file), "output": str(tmp_path / "out.zarr")}
+    found = {"method": "pca", "components": 3}
+
+    def planned(**options):
+        step = {"find_components": found | {"variable": "volume"} | options}
+        steps = {"steps": ["reconstruct", step], "save": ["volume"]}
+        return plan_recipe(make_recipe(content | steps))[-1]
+
+    exact, randomized = planned(), planned(solver="randomized")
+    assert randomized.read_bytes == 3 * exact.read_bytes
+    assert randomized.scratch_mem < exact.scratch_mem
+    assert planned(scaling="poisson").read_bytes == 2 * exact.read_bytes
+
+
 def test_a_store_with_true_maps_is_planned_like_its_sinogram(tmp_path):
     """A simulated scan has images already, on the grid of those to be reconstructed."""
     nd.save(nd.simulate_scan(size=16, angles=12, channels=20), tmp_path / "scan.zarr")
