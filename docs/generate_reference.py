@@ -27,6 +27,7 @@ GROUPS = {
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",
         "normalize_monitor", "flat_field", "find_bad_channels", "mask_channels",
         "interpolate_masked", "remove_outliers", "remove_rings",
+        "subtract_background",
     ),
     "Geometry": (
         "find_rotation_center", "set_rotation_center", "find_projection_shifts",

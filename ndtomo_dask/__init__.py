@@ -23,6 +23,7 @@ from ndtomo_dask.correct import (
     remove_air,
     remove_outliers,
     remove_rings,
+    subtract_background,
 )
 from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
 from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
@@ -119,6 +120,7 @@ __all__ = [
     "sinogram_from_maps",
     "spectrum",
     "strain",
+    "subtract_background",
     "verify",
     "williamson_hall",
     "windows_of",

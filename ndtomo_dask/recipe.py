@@ -51,6 +51,11 @@ def _whole_along(options: Mapping[str, Any]) -> tuple[str, str]:
     return "sinogram", "spectra" if options.get("along", "channel") == "channel" else "images"
 
 
+def _whole_spectra(options: Mapping[str, Any]) -> tuple[str, str]:
+    """Tell whose spectra must be whole."""
+    return options.get("variable", "sinogram"), "spectra"
+
+
 _IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
 VERBS = {
     "find_air": Verb(correct.find_air),
@@ -70,6 +75,7 @@ VERBS = {
         correct.remove_outliers, _IMAGES, replaces="sinogram", sized=("angle",)
     ),
     "remove_rings": Verb(correct.remove_rings, _IMAGES, replaces="sinogram", sized=("angle",)),
+    "subtract_background": Verb(correct.subtract_background, _whole_spectra, replaces="sinogram"),
     "find_projection_shifts": Verb(align.find_projection_shifts),
     "align_projections": Verb(align.align_projections, None, "projection_shift", required=True),
     "find_rotation_center": Verb(align.find_rotation_center),

@@ -80,6 +80,9 @@ PROJECTION_SHIFT = Variable(
 )
 VOLUME = Variable("volume", _VOLUME, "count/mm", "reconstructed intensity")
 VOLUME_VARIANCE = Variable("volume_variance", _VOLUME, "count^2/mm^2", "variance of the volume")
+VOLUME_WITHOUT_BACKGROUND = Variable(
+    "volume_without_background", _VOLUME, "count/mm", "volume less its background"
+)
 HELD_OUT_MISFIT = Variable(
     "held_out_misfit", ("candidate", CHANNEL), "count^2", "mean square error of unseen projections",
     additive=False,

@@ -6,6 +6,7 @@ along the way, at the price of reading the data once more.
 """
 
 from ndtomo_dask.correct.air import find_air, remove_air
+from ndtomo_dask.correct.background import subtract_background
 from ndtomo_dask.correct.flux import (
     find_projection_scale,
     normalize_monitor,
@@ -28,4 +29,5 @@ __all__ = [
     "remove_air",
     "remove_outliers",
     "remove_rings",
+    "subtract_background",
 ]
