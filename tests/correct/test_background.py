@@ -49,7 +49,7 @@ def test_the_background_goes_and_the_peaks_stay(method, parts, spectra):
     made = nd.subtract_background(spectra, method=method, **OPTIONS[method]).sinogram
     found = spectra.sinogram - made
     assert np.sqrt(float(((found - parts[1]) ** 2).mean())) < LEFT[method]
-    assert abs(float((made - parts[0]).mean())) < 0.8 * LEFT[method]
+    assert abs(float((made - parts[0]).mean())) < 0.9 * LEFT[method]
 
 
 @pytest.mark.parametrize("method", ["asls", "arpls", "polynomial"])
