@@ -15,7 +15,7 @@ pybaselines = pytest.importorskip("pybaselines")
 
 OPTIONS = {
     "snip": {"width": 30, "smooth": 2},
-    "asls": {"smoothness": 1e4, "asymmetry": 0.1},
+    "asls": {"smoothness": 1e6, "asymmetry": 0.05},
     "arpls": {"smoothness": 1e4},
     "polynomial": {"order": 2},
 }
