@@ -3,22 +3,33 @@
 Both belong to the geometry. Applying them moves the rays of the projector; data are not resampled.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
 from ndtomo_dask.apply import planned_sinogram
 from ndtomo_dask.computing import compute_arrays
-from ndtomo_dask.errors import SchemaError
+from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.kernels import alignment, centering
+from ndtomo_dask.sampling import Part, sampled
 from ndtomo_dask.schema import label, record, require, without_masked
 from ndtomo_dask.variables import PROJECTION_SHIFT, ROTATION_CENTER, SINOGRAM
 
 
-def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -> xr.Dataset:
+def find_rotation_center(
+    ds: xr.Dataset,
+    *,
+    method: centering.Method = "auto",
+    channels: Part = None,
+    slices: Part = None,
+    search: Sequence[float] | None = None,
+) -> xr.Dataset:
     """Find the translation index onto which the rotation axis projects.
 
-    The channels (and slices) are summed, so the data are read once. Where the projections have been
-    aligned, their shifts are taken into account.
+    Channels and slices are averaged, so the data are read once, and of a large scan only a sample:
+    4 GB of evenly spread slices, or of evenly spread runs of 16 channels of one slice. Where the
+    projections have been aligned, their shifts are taken into account.
 
     Parameters
     ----------
@@ -27,24 +38,57 @@ def find_rotation_center(ds: xr.Dataset, *, method: centering.Method = "auto") -
     method
         ``"mass"``: the center of mass follows a sine; ``"opposite"``: projections 180° apart are
         mirror images; ``"fourier"``: the Fourier transform of a sinogram is empty outside a double
-        wedge (Vo et al., Optics Express 22, 19078 (2014)); ``"auto"``: chosen by the angles.
+        wedge (Vo et al., Optics Express 22, 19078 (2014)); ``"entropy"``, ``"sharpness"``: the
+        image has the fewest gray values, or the fewest negative ones (Donath et al., J. Opt. Soc.
+        Am. A 23, 1048 (2006)); ``"auto"``: the two that suit the angles best.
+    channels, slices
+        How many to read, spread evenly, or a range of indices (first, behind the last): channels in
+        which the sample is bright.
+    search
+        Translation indices, first and last, between which the axis lies; default: the middle half.
 
     Returns
     -------
-        ``rotation_center`` and ``rotation_center_error``, in translation steps (0-based), and the
-        curve ``score (candidate)`` to look at; its smallest value is the best.
+        ``rotation_center`` and ``rotation_center_error``, in translation steps (0-based);
+        ``rotation_center_check``, what the second method of ``"auto"`` found; and the curve
+        ``score (candidate)`` to look at: its smallest value is the best.
+
+    Raises
+    ------
+    SchemaError
+        Fewer than three angles, an image without contrast, or an axis outside ``search``.
+    OptionError
+        An unknown method, or a part of the scan that it does not have.
     """
-    image = _summed_image(ds, "find_rotation_center")
+    image = _summed_image(ds, "find_rotation_center", channels, slices)
     shifts = np.asarray(ds.get("projection_shift", xr.zeros_like(image.angle)), dtype=float)
     aligned = alignment.shift_rows(image.values, shifts)
+    limits = None if search is None else _limits(search, image.sizes["translation"])
 
-    found = centering.find_center(aligned, np.deg2rad(image.angle.values), method=method)
+    found = centering.find_center(
+        aligned, np.deg2rad(image.angle.values), method=method, search=limits
+    )
 
     curve = xr.DataArray(found.scores, coords={"candidate": found.candidates}, dims="candidate")
     error = xr.DataArray(found.error, attrs={"units": "1", "long_name": "standard error"})
     result = xr.Dataset({"rotation_center_error": error, "score": curve})
+    if found.checked_by:
+        about = {"units": "1", "long_name": f"rotation axis by {found.checked_by}"}
+        result["rotation_center_check"] = xr.DataArray(found.check, attrs=about)
     center = {ROTATION_CENTER: xr.DataArray(found.center)}
-    return label(result, center, step="find_rotation_center", method=found.method)
+    told = {"channels": channels, "slices": slices, "search": search}
+    given = {name: value for name, value in told.items() if value is not None}
+    return label(result, center, step="find_rotation_center", method=found.method, **given)
+
+
+def _limits(search: Sequence[float], translations: int) -> tuple[float, float]:
+    limits = [float(limit) for limit in search]
+    if len(limits) != 2 or not 0 <= limits[0] < limits[1] <= translations - 1:
+        raise OptionError(
+            f"search={search!r} is no range of translations: pass (first, last), within 0 and "
+            f"{translations - 1}."
+        )
+    return limits[0], limits[1]
 
 
 def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Dataset:
@@ -66,17 +110,26 @@ def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Datase
     return record(ds, "set_rotation_center", center=value)
 
 
-def find_projection_shifts(ds: xr.Dataset) -> xr.Dataset:
+def find_projection_shifts(
+    ds: xr.Dataset, *, channels: Part = None, slices: Part = None
+) -> xr.Dataset:
     """Find how far each projection is displaced across the beam.
 
     The center of mass of a projection follows ``c + a cos θ + b sin θ``; what deviates from the
     fitted curve is the shift. The sample must lie inside the field of view.
 
+    Parameters
+    ----------
+    ds
+        A scan with ``sinogram`` and ``angle``.
+    channels, slices
+        As in `find_rotation_center`.
+
     Returns
     -------
         ``projection_shift (angle)``, in translation steps, and the ``rotation_center`` c.
     """
-    image = _summed_image(ds, "find_projection_shifts")
+    image = _summed_image(ds, "find_projection_shifts", channels, slices)
 
     shifts, center = alignment.projection_shifts(image.values, np.deg2rad(image.angle.values))
 
@@ -107,7 +160,9 @@ def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:
     return record(ds, "align_projections", largest=float(np.abs(values).max()))
 
 
-def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
+def _summed_image(
+    ds: xr.Dataset, verb: str, channels: Part = None, slices: Part = None
+) -> xr.DataArray:
     sinogram = planned_sinogram(ds, verb)
     if "angle" not in ds.coords:
         raise SchemaError(
@@ -115,6 +170,7 @@ def _summed_image(ds: xr.Dataset, verb: str) -> xr.DataArray:
         )
     others = [dim for dim in sinogram.dims if dim not in ("angle", "translation")]
     sinogram = without_masked(ds, sinogram, verb=verb)
+    sinogram = sampled(sinogram, channels=channels, slices=slices, verb=verb)
     total = sinogram.where(np.isfinite(sinogram)).mean(others, dtype="float64")
     (image,) = compute_arrays([total], verb)
     return image.transpose("angle", "translation")

@@ -21,6 +21,7 @@ from ndtomo_dask.kernels.window_fit import KEPT
 from ndtomo_dask.kernels.window_values import SLAB
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import Step
+from ndtomo_dask.sampling import picks
 from ndtomo_dask.scan_geometry import geometry_of
 from ndtomo_dask.stages import Stage, is_split, open_images, save_blocks, save_projections
 
@@ -44,6 +45,15 @@ def _correct(stage: Stage, step: Step) -> list[Plan]:
         step.verb, stage.sizes, stage.block, stage.itemsize, allowed_mem=stage.allowed_mem
     )
     return [*plans, made]
+
+
+def _find_from_sample(stage: Stage, step: Step) -> list[Plan]:
+    parts = (step.options.get("channels"), step.options.get("slices"))
+    picked = picks(stage.sizes, stage.itemsize, *parts, verb=step.verb)
+    counts = {dim: sum(last - first for first, last in part) for dim, part in picked.items()}
+    sizes = {**stage.sizes, **counts}
+    return [plan.correct(step.verb, sizes, stage.block, stage.itemsize,
+                         allowed_mem=stage.allowed_mem)]  # fmt: skip
 
 
 def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
@@ -179,6 +189,8 @@ def _per_pixel(
 
 
 _PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
+    "find_rotation_center": _find_from_sample,
+    "find_projection_shifts": _find_from_sample,
     "find_spectral_basis": _find_spectral_basis,
     "reconstruct": _reconstruct,
     "find_spectral_moments": _find_spectral_moments,

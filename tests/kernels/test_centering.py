@@ -45,7 +45,8 @@ def test_auto_finds_the_axis_of_a_clean_scan(rng, degrees, projections, steps, o
     angles, center = turn(degrees, projections), (steps - 1) / 2 + offset
     image, _ = ellipses(rng, steps, angles, center)
     found = find_center(image, angles)
-    assert found.method == ("fourier" if degrees == 180 else "opposite")
+    assert found.method == ("entropy" if degrees == 180 else "opposite")
+    assert found.checked_by == ("fourier" if degrees == 180 else "entropy")
     assert abs(found.center - center) < CENTER
 
 
@@ -64,9 +65,29 @@ def test_noise_and_jitter_move_the_axis_little_and_show_in_the_error(
     assert 0.3 < np.sqrt(np.mean(np.square(misses))) / np.sqrt(np.mean(np.square(errors))) < 2.5
 
 
-@pytest.mark.parametrize("method", ["mass", "opposite", "fourier"])
+@pytest.mark.parametrize("method", ["entropy", "sharpness"])
+@pytest.mark.parametrize(("degrees", "projections", "steps"), SCANS)
+def test_images_are_sharp_about_the_axis(rng, method, degrees, projections, steps):
+    angles, center = turn(degrees, projections), (steps - 1) / 2 + 3.3
+    image, _ = ellipses(rng, steps, angles, center)
+    found = find_center(image, angles, method=method)
+    assert abs(found.center - center) < CENTER
+    assert abs(found.candidates[np.argmin(found.scores)] - center) < 0.5
+
+
+def test_methods_that_disagree_say_so(rng):
+    angles, center = turn(360, 120), 47.0
+    image, _ = ellipses(rng, 96, angles, center)
+    drift = np.linspace(-3, 3, angles.size)  # a stage that creeps, whose pairs disagree
+    moved = np.stack([np.interp(np.arange(96) - d, np.arange(96), row)
+                      for d, row in zip(drift, image, strict=True)])  # fmt: skip
+    found = find_center(moved, angles)
+    assert found.error > 10 * find_center(image, angles).error
+
+
+@pytest.mark.parametrize("method", ["mass", "opposite", "fourier", "entropy"])
 def test_the_order_of_the_angles_does_not_matter(rng, method):
-    angles = turn(180 if method == "fourier" else 360, 90)
+    angles = turn(360 if method in ("mass", "opposite") else 180, 90)
     image, _ = ellipses(rng, 80, angles, 42.2)
     mixed = rng.permutation(angles.size)
     sorted_first = find_center(image, angles, method=method)

@@ -1,0 +1,64 @@
+"""The centers of simulated scans, whose axis is known by formula."""
+
+import numpy as np
+import pytest
+
+import ndtomo_dask as nd
+from benchmarks.centers import rows, search
+from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.sampling import SAMPLE, picks
+from tests.reads import counted
+
+SMALL = (7, 8, 12, 13, 14, 17, 23, 25, 31, 40, 43, 51, 52, 55, 60, 72, 74, 75, 82, 92)
+"""Twenty of the two hundred scans of `benchmarks.centers`, those that take least time."""
+
+
+def test_centers_of_simulated_scans():
+    """Measured over all 200: median 0.02, largest 0.6; the bars are those of the benchmark."""
+    found = search(SMALL)
+    misses = np.abs([one.miss for one in found])
+    assert np.median(misses) < 0.1
+    assert misses.max() < 1.0
+    apart = [one.miss / one.error for one in found]
+    assert np.sqrt(np.mean(np.square(apart))) < 2  # the error is about what it says
+    assert len(rows(found)) == 11
+
+
+@pytest.fixture
+def clean():
+    options = {"size": 48, "angles": 60, "channels": 64, "jitter": 0.0, "air": 0.0, "decay": 1.0}
+    return nd.simulate_scan(**options, noise="none").load()
+
+
+def test_a_part_of_the_channels_is_enough_and_no_other_is_read(clean):
+    lazy, source = counted(clean, {"channel": 16}, "sinogram")
+    found = nd.find_rotation_center(lazy, channels=(16, 32))
+    assert source.reads == pytest.approx(0.25)
+    assert abs(float(found.rotation_center - clean.true_rotation_center)) < 0.15
+    alone = nd.find_rotation_center(clean.isel(channel=slice(16, 32)))
+    assert float(alone.rotation_center) == float(found.rotation_center)
+    assert "channels=(16, 32)" in found.attrs["history"]
+
+
+def test_the_search_can_be_told_where(clean):
+    true = float(clean.true_rotation_center)
+    found = nd.find_rotation_center(clean, search=(true - 3, true + 4))
+    assert abs(float(found.rotation_center) - true) < 0.15
+    with pytest.raises(SchemaError, match="the best score lies at the border"):
+        nd.find_rotation_center(clean, search=(2, 10), method="fourier")
+    with pytest.raises(OptionError, match=r"no range of translations: pass \(first, last\)"):
+        nd.find_rotation_center(clean, search=(10, 70))
+    with pytest.raises(OptionError, match="channels='Ni' is neither a number nor a range"):
+        nd.find_rotation_center(clean, channels="Ni")
+    with pytest.raises(OptionError, match="slices=0 must be 1 or more"):
+        nd.find_rotation_center(clean.expand_dims("z"), slices=0)
+
+
+def test_of_a_terabyte_a_few_gigabytes_are_read():
+    sizes = {"z": 100, "angle": 1000, "translation": 1000, "channel": 4096}
+    picked = picks(sizes, 4, None, None, verb="find")
+    counts = {dim: sum(last - first for first, last in part) for dim, part in picked.items()}
+    assert counts["z"] == 1
+    assert 0.9 * SAMPLE < counts["channel"] * 10**6 * 4 <= SAMPLE
+    assert all(last - first == 16 for first, last in picked["channel"])
+    assert picks({**sizes, "channel": 16, "z": 4}, 4, None, None, verb="find") == {}
