@@ -1,5 +1,6 @@
 """How `find_components` finds them, by each method, and what the result holds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,19 @@ import xarray as xr
 
 from ndtomo_dask.block_sizes import LARGEST_GRAM
 from ndtomo_dask.errors import OptionError, SchemaError
-from ndtomo_dask.held import held
+from ndtomo_dask.held import held, streamed
 from ndtomo_dask.kernels import factors, nmf
 from ndtomo_dask.kernels import independent as ica
 from ndtomo_dask.kernels.sketch import Leading
 from ndtomo_dask.schema import require
-from ndtomo_dask.spectra import Spectra
+from ndtomo_dask.spectra import Spectra, thinned
 from ndtomo_dask.spectral_moments import SpectralMoments, compressed
 from ndtomo_dask.variables import CHANNEL, COMPONENT_MEAN, COMPONENT_SPECTRUM
+
+STREAM_SAMPLE = 50_000
+"""Spectra, about, on which NMF stands still before it reads all of them in each iteration."""
+STREAM_TOLERANCE = 1e-5
+"""Change of the objective that ends such iterations, since each is a reading."""
 
 
 def known_spectra(
@@ -92,8 +98,8 @@ def independent(
 
 
 def nonnegative(
-    spectra: Spectra, moments: SpectralMoments, components: int, leading: Leading | None,
-    **options: Any,
+    spectra: Spectra, moments: SpectralMoments, components: int, leading: Leading | None, *,
+    streaming: bool = False, **options: Any,
 ) -> xr.Dataset:  # fmt: skip
     """Factorize the spectra and name what was found."""
     sparsity = options["sparsity"]
@@ -107,8 +113,12 @@ def nonnegative(
     else:
         total = np.abs(moments.sums.sum + moments.sums.count * moments.shift).sum()
         basis = nmf.NmfBasis(leading.vectors, leading.trace, float(total))
-    with held(compressed(spectra, moments, basis.vectors), "compress the spectra") as scores:
-        found = nmf.nmf_from_sums(scores, basis, components, **options)
+    scores = compressed(spectra, moments, basis.vectors)
+    if streaming:
+        found = _streamed(spectra, moments, basis, components, scores, options)
+    else:
+        with held(scores, "compress the spectra") as rows:
+            found = nmf.nmf_from_sums(rows, basis, components, **options)
     unit, weight = found.spectra, found.weight
     if moments.prepare.scale is not None:
         unit = unit * moments.prepare.scale
@@ -126,3 +136,17 @@ def nonnegative(
             "iterations": found.iterations, "threshold": nmf.penalty_threshold(basis, sparsity),
         },
     )  # fmt: skip
+
+
+def _streamed(
+    spectra: Spectra, moments: SpectralMoments, basis: nmf.NmfBasis, components: int,
+    scores: Sequence[xr.DataArray], options: dict[str, Any],
+) -> nmf.NonnegativeFactors:  # fmt: skip
+    """Factorize some spectra that are held, and go on from there with all, which are not."""
+    some = compressed(thinned(spectra, STREAM_SAMPLE), moments, basis.vectors)
+    with held(some, "compress some spectra") as rows:
+        part = nmf.nmf_of_part(rows, basis, moments.sums.count, components, **options)
+    begin = {} if part is None else {"start": part.spectra}
+    again = streamed(scores, "read the spectra again")
+    options = options | begin | {"tolerance": STREAM_TOLERANCE}
+    return nmf.nmf_from_sums(again, basis, components, **options)

@@ -43,8 +43,8 @@ from ndtomo_dask.variables import (
 
 Method = Literal["pca", "nmf", "ica"]
 METHODS = ("pca", "nmf", "ica")
-Solver = Literal["auto", "exact", "randomized"]
-SOLVERS = ("auto", "exact", "randomized")
+Solver = Literal["auto", "exact", "randomized", "streaming"]
+SOLVERS = ("auto", "exact", "randomized", "streaming")
 
 
 def find_spectral_moments(
@@ -130,7 +130,8 @@ def find_components(
     solver
         ``"exact"`` sums all products of channels in one reading; ``"randomized"`` finds the leading
         directions in three, and needs no channels × channels; ``"auto"`` is that above 8000
-        channels where no moments are given.
+        channels where no moments are given. ``"streaming"``, of NMF, keeps no compressed spectra:
+        it begins with 50 000 of them, and then reads the data in each iteration.
     scaling
         Without moments: ``"poisson"`` makes the noise of counts alike in all spectra and channels,
         as in `find_spectral_moments`, at the cost of one more reading.
@@ -166,6 +167,8 @@ def find_components(
     check_choice("solver", solver, SOLVERS)
     check_counts([("components", components)])
     _check_penalties(method, sparsity=sparsity, smoothness=smoothness)
+    if solver == "streaming" and method != "nmf":
+        raise OptionError(f"solver='streaming' suits method='nmf' only, not {method!r}.")
     spectra = spectra_of(ds, variable, verb="find_components")
 
     with one_blas_thread():
@@ -190,8 +193,8 @@ def find_components(
         else:
             fixed = known_spectra(known, components, spectra, sums)
             found = nonnegative(
-                spectra, sums, components, leading, start=start, iterations=iterations, known=fixed,
-                sparsity=sparsity, smoothness=smoothness,
+                spectra, sums, components, leading, streaming=solver == "streaming", start=start,
+                iterations=iterations, known=fixed, sparsity=sparsity, smoothness=smoothness,
             )  # fmt: skip
 
     scale = sums.prepare.scale

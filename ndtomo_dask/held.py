@@ -25,7 +25,7 @@ from dask.array.core import slices_from_chunks
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from ndtomo_dask.apply import is_lazy, reduce_kernel
-from ndtomo_dask.kernels.reductions import merge_in_order
+from ndtomo_dask.kernels.reductions import Reduce, merge_in_order
 from ndtomo_dask.kernels.threads import one_blas_thread
 
 HERE = 64 * 10**6
@@ -162,6 +162,29 @@ def held(arrays: Sequence[xr.DataArray], description: str) -> Iterator[Held]:
         rows = Held(kept, shapes)
         undo.callback(rows.let_go)
         yield rows
+
+
+def streamed(arrays: Sequence[xr.DataArray], description: str) -> Reduce:
+    """Return the reduction of rows that are held nowhere: each one computes the arrays again."""
+
+    def reduce(
+        partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
+    ) -> Any:
+        with one_blas_thread():
+            parts = [
+                reduce_kernel(
+                    array, _of_block, combine, description=description, work=partial,
+                    told=options,
+                )
+                for array in arrays
+            ]  # fmt: skip
+        return functools.reduce(combine, parts)
+
+    return reduce
+
+
+def _of_block(block: np.ndarray, *, work: Callable[..., Any], told: dict[str, Any]) -> Any:
+    return work(block.reshape(-1, block.shape[-1]), **told)
 
 
 def _whole(array: xr.DataArray, source: int) -> Piece:

@@ -27,6 +27,8 @@ from ndtomo_dask.stages import Stage, is_split, open_images, save_blocks, save_p
 
 USUAL_PEAKS = 32
 """How many peaks a search is taken to find that is not told how many to keep."""
+STREAMED = 10
+"""Readings that NMF is taken to need where it keeps no compressed spectra."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
 """Verbs that touch no data."""
 MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall")
@@ -111,6 +113,8 @@ def _find_spectral_moments(stage: Stage, step: Step) -> list[Plan]:
 
 def _find_components(stage: Stage, step: Step) -> list[Plan]:
     extra = (step.options.get("method") != "pca") + (step.options.get("scaling", "none") != "none")
+    if step.options.get("solver") == "streaming":
+        extra += STREAMED
     return [_components(stage, step, step.options.get("components", 5), extra)]
 
 

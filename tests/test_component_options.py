@@ -208,3 +208,28 @@ def test_less_memory_is_enough_for_the_randomized_solver(rng):
     assert float(randomized.inertia) == pytest.approx(float(exact.inertia), rel=0.05)
     with pytest.raises(PlanError, match=r"select fewer channels\.$"):
         find_spectral_moments(ds.chunk(y=1), allowed_mem="100MB")
+
+
+def test_streaming_finds_what_is_found_in_compressed_spectra(volume, monkeypatch):
+    monkeypatch.setattr(component_methods, "STREAM_SAMPLE", 60)
+    ds, source = counted(volume, {"y": 2})
+    expected = find_components(volume, components=3)
+    found = find_components(ds, components=3, solver="streaming")
+    iterations = found.attrs["iterations"]
+    assert iterations + 2 <= source.reads < iterations + 3.5
+    assert iterations < expected.attrs["iterations"]
+    assert float(found.objective) <= 1.0001 * float(expected.objective)
+    assert relative_error(found.component_spectrum, expected.component_spectrum) < 0.02
+    for options in ({"sparsity": 0.02}, {"known": expected.isel(component=[1])}):
+        held = find_components(volume, components=3, **options)
+        streamed = find_components(ds, components=3, solver="streaming", **options)
+        assert float(streamed.objective) <= 1.0001 * float(held.objective)
+
+
+def test_streaming_begins_anew_where_the_sample_holds_nothing(volume, monkeypatch):
+    monkeypatch.setattr(component_methods, "STREAM_SAMPLE", 4)
+    found = find_components(volume.chunk(y=4), components=3, solver="streaming")
+    expected = find_components(volume, components=3)
+    assert float(found.objective) <= 1.0001 * float(expected.objective)
+    with pytest.raises(OptionError, match="solver='streaming' suits method='nmf' only"):
+        find_components(volume, method="pca", solver="streaming")

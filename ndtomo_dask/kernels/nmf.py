@@ -294,7 +294,7 @@ def nmf_from_sums(
     basis: NmfBasis,
     components: int,
     *,
-    start: Start = "pure",
+    start: Start | Float64 = "pure",
     iterations: int = 300,
     tolerance: float = 1e-6,
     known: Float64 | None = None,
@@ -305,8 +305,9 @@ def nmf_from_sums(
 
     The weights of the result are ``component_weights(X, spectra, nonnegative=True)``. The
     iterations begin at the spectra of pure pixels (``"pure"``), which settles what the misfit
-    leaves open, or at the singular vectors (``"svd"``). Spectra that are ``known (component,
-    channel)`` stay as they are, and come first; the others begin at pure pixels beside them. What
+    leaves open, at the singular vectors (``"svd"``), or at given spectra. Spectra that are ``known
+    (component, channel)`` stay as they are, and come first; the others begin at pure pixels beside
+    them. What
     ``sparsity`` and ``smoothness`` are charged for is said in `ndtomo_dask.kernels.penalties`, with
     λ = `penalty_threshold`.
 
@@ -320,18 +321,10 @@ def nmf_from_sums(
             f"components={components} must lie between 1 and the {basis.vectors.shape[1]} vectors "
             "of the basis. Make it with nmf_basis(moments, shift, components)."
         )
-    check_choice("start", start, STARTS)
-    energy = reduce(energy_partial, energy_combine)
     fixed = 0 if known is None else len(known)
-    if start == "pure" or known is not None:
-        free = components - fixed
-        corners = pure_spectra(reduce, basis.vectors, free, energy.count, known)
-        floor = START_FLOOR * corners.max(axis=1, keepdims=True, initial=0)
-        begin = np.maximum(corners, floor)
-        begin = begin if known is None else np.concatenate([known, begin])
-    else:
-        begin = nmf_start(energy, basis.vectors, components)
-
+    begin = start if isinstance(start, np.ndarray) else _begin(
+        reduce, basis, components, start, known
+    )  # fmt: skip
     charged = Penalties(penalty_threshold(basis, sparsity), smoothness, fixed)
     penalties = None if charged.none else charged
 
@@ -343,6 +336,31 @@ def nmf_from_sums(
         sums_of, begin, basis, iterations=iterations, tolerance=tolerance, fixed=fixed,
         penalties=penalties,
     )  # fmt: skip
+
+
+def _begin(
+    reduce: Reduce, basis: NmfBasis, components: int, start: Start, known: Float64 | None
+) -> Float64:
+    check_choice("start", start, STARTS)
+    energy = reduce(energy_partial, energy_combine)
+    if start == "svd" and known is None:
+        return nmf_start(energy, basis.vectors, components)
+    free = components - (0 if known is None else len(known))
+    corners = pure_spectra(reduce, basis.vectors, free, energy.count, known)
+    begin = np.maximum(corners, START_FLOOR * corners.max(axis=1, keepdims=True, initial=0))
+    return begin if known is None else np.concatenate([known, begin])
+
+
+def nmf_of_part(
+    reduce: Reduce, basis: NmfBasis, count: int, components: int, **options: Any
+) -> NonnegativeFactors | None:
+    """Factorize some of ``count`` spectra, with the basis of all; None if these are too few."""
+    energy = reduce(energy_partial, energy_combine)
+    if energy.count <= basis.vectors.shape[1]:
+        return None
+    squares = float((energy.positive + energy.negative).sum())
+    part = NmfBasis(basis.vectors, squares, basis.intensity * energy.count / max(1, count))
+    return nmf_from_sums(reduce, part, components, **options)
 
 
 def penalty_threshold(basis: NmfBasis, sparsity: float) -> float:
