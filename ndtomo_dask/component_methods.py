@@ -145,8 +145,13 @@ def _streamed(
     """Factorize some spectra that are held, and go on from there with all, which are not."""
     some = compressed(thinned(spectra, STREAM_SAMPLE), moments, basis.vectors)
     with held(some, "compress some spectra") as rows:
-        part = nmf.nmf_of_part(rows, basis, moments.sums.count, components, **options)
-    begin = {} if part is None else {"start": part.spectra}
+        energy = rows(nmf.energy_partial, nmf.energy_combine)
+        begin = {}
+        if energy.count > basis.vectors.shape[1]:
+            squares = float((energy.positive + energy.negative).sum())
+            share = energy.count / max(1, moments.sums.count)
+            part = nmf.NmfBasis(basis.vectors, squares, basis.intensity * share)
+            begin = {"start": nmf.nmf_from_sums(rows, part, components, **options).spectra}
     again = streamed(scores, "read the spectra again")
     options = options | begin | {"tolerance": STREAM_TOLERANCE}
     return nmf.nmf_from_sums(again, basis, components, **options)

@@ -351,18 +351,6 @@ def _begin(
     return begin if known is None else np.concatenate([known, begin])
 
 
-def nmf_of_part(
-    reduce: Reduce, basis: NmfBasis, count: int, components: int, **options: Any
-) -> NonnegativeFactors | None:
-    """Factorize some of ``count`` spectra, with the basis of all; None if these are too few."""
-    energy = reduce(energy_partial, energy_combine)
-    if energy.count <= basis.vectors.shape[1]:
-        return None
-    squares = float((energy.positive + energy.negative).sum())
-    part = NmfBasis(basis.vectors, squares, basis.intensity * energy.count / max(1, count))
-    return nmf_from_sums(reduce, part, components, **options)
-
-
 def penalty_threshold(basis: NmfBasis, sparsity: float) -> float:
     """Return λ = sparsity ‖X‖² / Σ|X|, the mean of the data weighted by themselves, in part."""
     return sparsity * basis.energy / max(basis.intensity, np.finfo(np.float64).tiny)
