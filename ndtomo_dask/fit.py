@@ -42,6 +42,7 @@ from ndtomo_dask.variables import (
     Variable,
 )
 
+Backend = Literal["auto", "cpu", "torch"]
 Likelihood = Literal["gaussian", "weighted", "poisson", "huber", "cauchy"]
 LIKELIHOODS = ("gaussian", "weighted", "poisson", "huber", "cauchy")
 INTEGERS = {"iterations": "int16", "status": "uint8", "at_bound": "uint8"}
@@ -62,6 +63,7 @@ def fit_peaks(
     variance: str | None = None,
     significance: float = 6.0,
     variable: str = "volume",
+    backend: Backend = "auto",
     allowed_mem: int | str | None = None,
 ) -> xr.Dataset:
     """Fit peaks on a background to the spectrum of every pixel. Nothing is computed.
@@ -114,6 +116,10 @@ def fit_peaks(
         with noise only, 0.04 % pass 6, 2 % pass 4 (measured, 64 channels).
     variable
         ``"volume"``, ``"sinogram"``, or another variable with a channel axis.
+    backend
+        ``"cpu"`` (``"auto"``), or ``"torch"``: in batches, on a worker's CUDA device if it has one,
+        for Gaussians, Lorentzians and pseudo-Voigts in least squares or counts. Fits that are not
+        plain are done on the CPU; results differ by less than a hundredth of their errors.
     allowed_mem
         Bytes one task may hold.
 
@@ -142,6 +148,7 @@ def fit_peaks(
     models = _models(laid, values, terms, bounds or {}, start or {}, ties or {}, maps)
 
     options: dict[str, Any] = {"likelihood": likelihood, "significance": float(significance)}
+    options |= {} if backend == "auto" else {"backend": backend}
     given: dict[str, Any] = options | {
         "axis": np.asarray(values, dtype=float),
         "windows": models,

@@ -84,8 +84,8 @@ class Results(NamedTuple):
     width_errors: Values
     """(pixel, peak, 2), or of no peak where none has a fwhm that follows from other widths."""
 
-    def rows(self, piece: slice) -> "Results":
-        """Return views of some rows."""
+    def rows(self, piece: slice | NDArray[np.intp]) -> "Results":
+        """Return some rows: views of a slice, copies of those that are listed."""
         values, errors, at_bound, cost, iterations, status, width_errors = self
         return Results(values[piece], errors[piece], at_bound[piece], cost[piece],
                        iterations[piece], status[piece], width_errors[piece])  # fmt: skip

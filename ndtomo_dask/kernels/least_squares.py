@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice, nearest
+from ndtomo_dask.kernels.batched_fit import check_backend, fit_batched
 from ndtomo_dask.kernels.fit_work import Results, allocate_work
 from ndtomo_dask.kernels.lane_fit import fit_lanes
 from ndtomo_dask.kernels.lane_work import allocate_lanes, suits_lanes
 from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
 from ndtomo_dask.kernels.likelihoods import LIKELIHOODS
 from ndtomo_dask.kernels.peak_model import PeakModel
-from ndtomo_dask.kernels.peak_problem import Bounds, build_problem
+from ndtomo_dask.kernels.peak_problem import Bounds, Problem, build_problem
 from ndtomo_dask.kernels.peaks import PARAMETERS, SHAPES, SINGLE, Float64, Values
 from ndtomo_dask.kernels.pixel_fit import fit_spectra
 from ndtomo_dask.kernels.threads import run_threaded
@@ -96,6 +97,7 @@ def fit_model(
     significance: float = 4.0,
     iterations: int = 60,
     tolerance: float = 1e-4,
+    backend: str = "cpu",
 ) -> ModelFit:
     """Fit peaks on a background to every spectrum of a window.
 
@@ -135,6 +137,9 @@ def fit_model(
     tolerance
         Drop of the cost, in units of it per degree of freedom, below which a step does not matter:
         at 1e-4 parameters are right to a hundredth of their standard errors.
+    backend
+        ``"cpu"``, or ``"torch"``: all spectra together on a CUDA device, if there is one; fits that
+        are not plain are done on the CPU.
 
     Raises
     ------
@@ -160,8 +165,33 @@ def fit_model(
         rounding=max(2 * float(np.finfo(data.dtype).eps), 1e-13), significance=float(significance),
         iterations=int(iterations), tolerance=float(tolerance),  # another type is compiled again
     )  # fmt: skip
-    in_lanes = suits_lanes(problem)
     out = _empty_results(len(data), len(layout.names), model, data.dtype)
+    if check_backend(backend, problem) == "torch":
+        done = fit_batched(data, problem, out)
+        _fit_rows(data, noise, problem, out, np.flatnonzero(~done))
+    else:
+        _fit_all(data, noise, problem, out)
+    return ModelFit(
+        layout.names, out.values, out.errors, out.at_bound, out.cost, out.iterations, out.status,
+        out.width_errors,
+    )  # fmt: skip
+
+
+def _fit_rows(
+    data: Values, noise: Float64, problem: Problem, out: Results, rows: NDArray[np.intp]
+) -> None:
+    """Fit some of the spectra by the compiled kernel."""
+    low, high, start = (table[rows] if len(table) > 1 else table
+                        for table in (problem.low, problem.high, problem.start))  # fmt: skip
+    own = out.rows(rows)
+    spread = noise[rows] if len(noise) > 1 else noise
+    _fit_all(data[rows], spread, problem._replace(low=low, high=high, start=start), own)
+    for table, found in zip(out, own, strict=True):
+        table[rows] = found
+
+
+def _fit_all(data: Values, noise: Float64, problem: Problem, out: Results) -> None:
+    in_lanes = suits_lanes(problem)
 
     def fit_piece(piece: slice) -> None:
         mine = problem._replace(
@@ -176,10 +206,6 @@ def fit_model(
             fit_spectra(data[piece], _rows(noise, piece), mine, work, out.rows(piece))
 
     run_threaded(fit_piece, [slice(i, i + PIECE) for i in range(0, len(data), PIECE)])
-    return ModelFit(
-        layout.names, out.values, out.errors, out.at_bound, out.cost, out.iterations, out.status,
-        out.width_errors,
-    )  # fmt: skip
 
 
 def _rows(table: Float64, piece: slice) -> Float64:

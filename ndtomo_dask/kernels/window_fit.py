@@ -94,6 +94,7 @@ def fit_windows(
     likelihood: str = "gaussian",
     noise: str = "unknown",
     significance: float = 6.0,
+    backend: str = "cpu",
 ) -> Values:
     """Fit the peaks of every window to every spectrum.
 
@@ -119,7 +120,7 @@ def fit_windows(
         spread = known if variance is None else variance[:, inside]
         fit = fit_model(
             spectra, axis[inside], window.model, bounds=bounds, start=start, likelihood=likelihood,
-            variance=spread, significance=significance,
+            variance=spread, significance=significance, backend=backend,
         )  # fmt: skip
         _write(table, fit, number, window, columns)
     return table.reshape(*block.shape[:-1], columns.count)
