@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ndtomo_dask.kernels.compiled import compiled
-from ndtomo_dask.kernels.fit_work import Work
+from ndtomo_dask.kernels.fit_work import Booleans, Float64, Integers, Work
 from ndtomo_dask.kernels.levenberg_marquardt import build_weighted, combine, factorize, sweep
 from ndtomo_dask.kernels.likelihoods import CAUCHY, GAUSSIAN, HUBER, robust_factor
 from ndtomo_dask.kernels.peak_problem import Problem
@@ -54,6 +54,41 @@ def estimate_errors(
         if problem.codes[k] == THOMPSON_COX_HASTINGS:
             _write_width_errors(problem, work, k, factor)
     return size >= 0, cost / freedom
+
+
+@compiled()
+def estimate_plain(
+    normal: Float64, free: Booleans, order: Integers, factor: Float64, inverse: Float64,
+    current: Float64, low: Float64, high: Float64, areas: Booleans, rows: Integers, errors: Float64,
+    cost: float, n: int,
+) -> tuple[bool, float]:  # fmt: skip
+    """Do what `estimate_errors` does, for an unweighted fit without ties, from the diagonal alone.
+
+    Returns False where `estimate_errors` has to look closer.
+    """
+    freedom = n
+    for a in range(free.size - 1):
+        absent = areas[a] and current[a] == 0.0
+        free[a] = low[a] < high[a] and normal[a, a] > 1e-200 and not absent
+        freedom -= 1 if free[a] and low[a] < current[a] < high[a] else 0
+    size, reduced = factorize(normal, free, order, factor, 0.0), cost / freedom
+    for i in range(errors.size):
+        errors[i] = np.nan
+    for j in range(size):
+        factor[j, j] = 1.0 / factor[j, j]
+    for j in range(size):
+        inverse[j, j] = factor[j, j]
+        total = inverse[j, j] * inverse[j, j]
+        for i in range(j + 1, size):
+            value = 0.0
+            for k in range(j, i):
+                value -= factor[i, k] * inverse[j, k]
+            inverse[j, i] = value * factor[i, i]
+            total += inverse[j, i] * inverse[j, i]
+        a = order[j]
+        if low[a] < current[a] < high[a]:
+            errors[rows[a]] = math.sqrt(reduced * total)
+    return size >= 0, reduced
 
 
 @compiled(inline=True)

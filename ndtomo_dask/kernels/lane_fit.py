@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ndtomo_dask.kernels.compiled import compiled
-from ndtomo_dask.kernels.fit_errors import estimate_errors
+from ndtomo_dask.kernels.fit_errors import estimate_errors, estimate_plain
 from ndtomo_dask.kernels.fit_starts import (
     choose_templates,
     place_peaks,
@@ -297,9 +297,15 @@ def _finish(
     if not any_peak(problem, work):
         out.status[pixel] = INSIGNIFICANT
         return True
+    cost, n = lanes.cost[lane], problem.t.size
     if problem.counts or problem.given:  # the sandwich looks at the spectrum again
         load_again(data, variance, problem, work, pixel)
-    regular, reduced = estimate_errors(problem, work, lanes.cost[lane], problem.t.size, scale)
+        regular, reduced = estimate_errors(problem, work, cost, n, scale)
+    else:
+        regular, reduced = estimate_plain(
+            work.normal, work.free, work.order, work.factor, work.covariance, work.current,
+            work.low, work.high, problem.areas, problem.rows, work.errors, cost, n,
+        )  # fmt: skip
     if problem.codes.size > 1:
         work.tested[:] = False
         if find_weakest(problem, work) >= 0:
