@@ -27,6 +27,7 @@ from ndtomo_dask.kernels.integration import Average, Instrument, table_of
 from ndtomo_dask.schema import label
 from ndtomo_dask.variables import (
     ANGLE,
+    FRAME_NUMBER,
     FRAMES,
     MASK,
     MONITOR,
@@ -39,7 +40,8 @@ from ndtomo_dask.variables import (
 
 LOGGER = logging.getLogger("ndtomo_dask")
 METHODS = ("mean", "trimmed", "median", "sigma_clip")
-READER = "reader"
+READER, TABLE_BYTES = "reader", "table_bytes"
+"""Keys in the encoding of frames, and of what is integrated: what reads them, and its table."""
 _MOMENTS = 2
 Steps = Sequence[float] | Mapping[str, float] | np.ndarray | None
 """Positions along an axis, or ``{"first": 0, "last": 179, "count": 180}``."""
@@ -129,7 +131,8 @@ def integrate(
     Returns
     -------
         ``sinogram`` and ``sinogram_variance ([z,] angle, translation, channel)``, ``mask (angle,
-        translation)`` unless there are several ``z``, and ``monitor`` where the frames have it.
+        translation)`` unless there are several ``z``, ``frame_number``, and ``monitor`` where the
+        frames have it.
 
     Raises
     ------
@@ -160,7 +163,9 @@ def integrate(
     options = {"calibration": Path(calibration).name, "points": points, "unit": unit,
                "method": method, "digest": _digest(instrument, average, grid)}  # fmt: skip
     arrays = {SINOGRAM: ds["sinogram"], SINOGRAM_VARIANCE: ds["sinogram_variance"]}
-    return derive_axes(label(ds, arrays, step="integrate", **options))
+    ds = derive_axes(label(ds, arrays, step="integrate", **options))
+    ds.encoding |= {READER: reader, TABLE_BYTES: table_of(instrument).nbytes}
+    return ds
 
 
 def _frames_of(frames: Any) -> tuple[Reader, np.ndarray]:
@@ -320,6 +325,8 @@ def _labelled(
     if Z not in grid.axes:  # a mask has no slices; there, NaN says it
         mask = sinogram.isnull().all("channel")
         ds[MASK.name] = mask.assign_attrs(units=MASK.units, long_name=MASK.long_name)
+    about = {"units": FRAME_NUMBER.units, "long_name": FRAME_NUMBER.long_name}
+    ds[FRAME_NUMBER.name] = (tuple(grid.axes), grid.numbers[..., 0], about)
     if MONITOR.name in frames:
         flux = np.zeros(int(numbers.max()) + 1)
         flux[numbers] = np.asarray(frames[MONITOR.name], dtype=float)

@@ -7,9 +7,8 @@ import xarray as xr
 from ndtomo_dask.apply import allowed_memory, block_of, sizes_of
 from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.errors import PlanError, RecipeError
-from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.plan import Plan
-from ndtomo_dask.recipe import Recipe
+from ndtomo_dask.recipe import Recipe, open_input
 from ndtomo_dask.rehearsal import rehearse
 from ndtomo_dask.stages import Stage
 from ndtomo_dask.step_plans import plan_step
@@ -30,7 +29,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
     SchemaError, OptionError
         A step has an option that does not suit the data, such as a window outside the axis.
     """
-    ds = open_scan(**recipe.source)
+    ds = open_input(recipe)
     rehearse(recipe, ds)
     return _plans(recipe, ds, allowed_memory(allowed_mem))
 
@@ -43,7 +42,7 @@ def least_memory(recipe: Recipe) -> int:
     PlanError
         A step needs more than any machine has.
     """
-    ds = open_scan(**recipe.source)
+    ds = open_input(recipe)
     rehearse(recipe, ds)
 
     def fits(megabytes: int) -> bool:

@@ -12,12 +12,15 @@ import xarray as xr
 import yaml
 
 from ndtomo_dask import align, correct, crystal
+from ndtomo_dask.apply import unlimited_memory
 from ndtomo_dask.clusters import find_clusters, map_clusters
 from ndtomo_dask.compress import find_spectral_basis
 from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.evaluate import evaluate_peaks
 from ndtomo_dask.fit import fit_peaks
+from ndtomo_dask.integrate import integrate
+from ndtomo_dask.io.frames import open_frames
 from ndtomo_dask.io.nexus import KEYS as MAP_KEYS
 from ndtomo_dask.io.peak_tables import inline_table
 from ndtomo_dask.io.scan import open_scan
@@ -56,8 +59,11 @@ def _whole_spectra(options: Mapping[str, Any]) -> tuple[str, str]:
     return options.get("variable", "sinogram"), "spectra"
 
 
+INTEGRATE = "integrate"
+"""The verb that can only be the first step: then the input is frames."""
 _IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
 VERBS = {
+    INTEGRATE: Verb(integrate),
     "find_air": Verb(correct.find_air),
     "remove_air": Verb(correct.remove_air, applies="air", replaces="sinogram"),
     "find_projection_scale": Verb(correct.find_projection_scale),
@@ -159,8 +165,13 @@ class Recipe:
     """Whether the input is still being written; does not change the result."""
 
     @property
+    def starts_with_frames(self) -> bool:
+        """Whether the input is detector frames, which the first step integrates."""
+        return self.steps[0].verb == INTEGRATE
+
+    @property
     def source(self) -> dict[str, Any]:
-        """Options of `open_scan`."""
+        """Options of `open_scan`, or of `open_frames`."""
         return {**self.input, "follow": True} if self.follow else dict(self.input)
 
     def with_paths(
@@ -220,8 +231,8 @@ def make_recipe(content: Mapping[str, Any], *, name: str = "the recipe") -> Reci
         if not content.get(key):
             raise RecipeError(f"{name} has no {key!r}.")
     _check_kinds(content, name)
-    source = _source(content["input"], name)
     steps = tuple(step for entry in content["steps"] for step in _with_basis(_step(entry, name)))
+    source = _source(content["input"], name, _options_of_input(steps))
     _check_order(steps, name)
     kept = tuple(content.get("save") or ())
     return Recipe(source, Path(content["output"]), steps, kept, content.get("cluster", "local"))
@@ -239,12 +250,28 @@ def _check_kinds(content: Mapping[str, Any], name: str) -> None:
             raise RecipeError(f"{name}: {key!r} is {wanted}, not {content[key]!r}.")
 
 
-def _source(given: Any, name: str) -> dict[str, Any]:
+def _options_of_input(steps: tuple[Step, ...]) -> list[str]:
+    if steps[0].verb == INTEGRATE:
+        return [*inspect.signature(open_frames).parameters]
+    known = [*[*inspect.signature(open_scan).parameters][:-1], *MAP_KEYS]
+    known.remove("follow")
+    return known
+
+
+def open_input(recipe: Recipe) -> xr.Dataset:
+    """Open what a recipe starts from: a scan, or frames as the sinogram they integrate to."""
+    if not recipe.starts_with_frames:
+        return open_scan(**recipe.source)
+    if recipe.follow:
+        raise RecipeError("frames cannot be followed yet: run the recipe when the scan has ended.")
+    with unlimited_memory():  # which the plan of the recipe limits
+        return integrate(open_frames(**recipe.source), **recipe.steps[0].options)
+
+
+def _source(given: Any, name: str, known: list[str]) -> dict[str, Any]:
     source = {"path": given} if isinstance(given, str) else given
     if not isinstance(source, dict) or not isinstance(source.get("path"), str):
         raise RecipeError(f"{name} needs input: {{path: scan.h5}}, not {given!r}.")
-    known = [*[*inspect.signature(open_scan).parameters][:-1], *MAP_KEYS]
-    known.remove("follow")
     for option in source:
         if option not in known:
             raise RecipeError(
@@ -319,8 +346,10 @@ def _fits(value: Any, annotation: Any) -> bool:
 def _check_order(steps: tuple[Step, ...], name: str) -> None:
     """Refuse a verb whose estimate no earlier step finds."""
     found: set[str] = set()
-    for step in steps:
+    for number, step in enumerate(steps):
         verb = step.definition
+        if step.verb == INTEGRATE and number:
+            raise RecipeError(f"{name}: {INTEGRATE} takes frames, so it must be the first step.")
         if verb.required and verb.applies not in found and not step.is_given:
             raise RecipeError(
                 f"{name}: {step.verb} needs {verb.applies!r}: put a find_ step before it, or give "

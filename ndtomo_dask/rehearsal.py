@@ -8,7 +8,7 @@ import xarray as xr
 from ndtomo_dask.apply import unlimited_memory
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import RecipeError, nearest
-from ndtomo_dask.recipe import FOUND, Recipe, Step
+from ndtomo_dask.recipe import FOUND, INTEGRATE, Recipe, Step
 
 SINGLE = ("time", "z", "angle", "y", "x")
 """Dimensions of which a rehearsal needs one entry; it needs all translations and channels."""
@@ -23,11 +23,13 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
     given = ds
     # One block, since where blocks must be whole the runner sees to it.
     ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
+    if recipe.starts_with_frames and "mask" in ds:  # which is known when the frames are integrated
+        ds = ds.assign(mask=ds["mask"].copy(data=np.zeros(ds["mask"].shape, dtype=bool)))
     found: dict[str, Step] = {}
     with unlimited_memory():
         for number, step in enumerate(recipe.steps):
             ds = ds.isel({dim: [0] for dim in _single(recipe.steps[number:]) if dim in ds.dims})
-            if not step.finds:
+            if not step.finds and step.verb != INTEGRATE:
                 ds = step.definition.function(ds, *_imagined(ds, step, found), **step.options)
             found |= dict.fromkeys(FOUND.get(step.verb, ()), step)
     for name in recipe.save:

@@ -21,6 +21,7 @@ from ndtomo_dask.follow import (
     passes,
     waits_for_all,
 )
+from ndtomo_dask.integrated import store_integrated
 from ndtomo_dask.io.blocks import Share
 from ndtomo_dask.io.growing import Slices
 from ndtomo_dask.io.lock import locked, waiting_lock
@@ -35,7 +36,7 @@ from ndtomo_dask.io.store import (
 )
 from ndtomo_dask.io.swmr import FOLLOWED
 from ndtomo_dask.planner import plan_recipe
-from ndtomo_dask.recipe import Recipe, Step
+from ndtomo_dask.recipe import INTEGRATE, Recipe, Step, open_input
 from ndtomo_dask.variables import MASK
 
 DIGEST, SOURCE = "recipe_digest", "source"
@@ -97,7 +98,7 @@ def run_recipe(
         The scan that is followed has not changed for too long.
     """
     recipe = replace(recipe, follow=following is not None)
-    source = open_scan(**recipe.source)
+    source = open_input(recipe)
     about = {DIGEST: recipe.digest, "recipe": recipe.text, SOURCE: source.attrs.get(SOURCE, "")}
     if following is not None:
         check_followed(recipe, source)
@@ -192,6 +193,10 @@ def _is_begun(output: Path) -> bool:
 def _take(run: Run, number: int, step: Step) -> None:
     """Do one step: bring the data into its layout, then find, or apply."""
     verb = step.definition
+    if step.verb == INTEGRATE:
+        run.ds = store_integrated(run.ds, run.store, run.share)
+        run.pending |= {str(name) for name in run.ds.data_vars} & set(run.recipe.save)
+        return
     if step.needs is not None:
         _bring(run, number, *step.needs)
     if step.finds:

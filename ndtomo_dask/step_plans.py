@@ -8,6 +8,7 @@ from ndtomo_dask import plan, plan_mixing
 from ndtomo_dask.block_sizes import (
     GRAM_ROWS,
     LARGEST_GRAM,
+    image_block,
     inner_chunk,
     shard_of_projections,
     spectra_block,
@@ -15,6 +16,7 @@ from ndtomo_dask.block_sizes import (
 from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.errors import RecipeError
 from ndtomo_dask.fit import columns_planned
+from ndtomo_dask.integrate import READER, TABLE_BYTES
 from ndtomo_dask.kernels.moments import MOMENTS
 from ndtomo_dask.kernels.sketch import READINGS
 from ndtomo_dask.kernels.window_fit import KEPT
@@ -56,6 +58,21 @@ def _find_from_sample(stage: Stage, step: Step) -> list[Plan]:
     sizes = {**stage.sizes, **counts}
     return [plan.correct(step.verb, sizes, stage.block, stage.itemsize,
                          allowed_mem=stage.allowed_mem)]  # fmt: skip
+
+
+def _integrate(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+    """Plan to integrate frames and to store the sinogram, which is then read as images."""
+    reader, block = stage.scan.encoding[READER], stage.block
+    made = plan.integrate(
+        stage.sizes, block, stage.itemsize, frame_pixels=reader.shape[0] * reader.shape[1],
+        frame_itemsize=reader.dtype.itemsize, table_bytes=stage.scan.encoding[TABLE_BYTES],
+        allowed_mem=stage.allowed_mem,
+    )  # fmt: skip
+    inner = inner_chunk(block, stage.itemsize)["channel"]
+    stage.block = image_block(
+        stage.sizes, stage.itemsize, allowed_mem=stage.allowed_mem, multiple=inner
+    )
+    return [made]
 
 
 def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
@@ -195,6 +212,7 @@ def _per_pixel(
 _PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
     "find_rotation_center": _find_from_sample,
     "find_projection_shifts": _find_from_sample,
+    "integrate": _integrate,
     "find_spectral_basis": _find_spectral_basis,
     "reconstruct": _reconstruct,
     "find_spectral_moments": _find_spectral_moments,

@@ -70,6 +70,10 @@ FILLED = Variable(
     "filled", _SINOGRAM, "1", "True where data were filled; any of the dimensions", additive=False
 )
 BAD_CHANNEL = Variable("bad_channel", (CHANNEL,), "1", "good, hot or dead", additive=False)
+FRAME_NUMBER = Variable(
+    "frame_number", (ANGLE, TRANSLATION), "1", "frame of a sample, -1 where there is none",
+    additive=False,
+)  # fmt: skip
 AIR = Variable("air", (ANGLE, CHANNEL), "count", "scatter of the path beside the sample")
 PROJECTION_SCALE = Variable("projection_scale", (ANGLE,), "1", "relative flux", additive=False)
 ROTATION_CENTER = Variable(
