@@ -62,7 +62,7 @@ class Reader(Protocol):
 
 
 def integrate(
-    frames: xr.Dataset,
+    ds: xr.Dataset,
     calibration: str | Path,
     *,
     mask: str | Path | np.ndarray | None = None,
@@ -93,7 +93,7 @@ def integrate(
 
     Parameters
     ----------
-    frames
+    ds
         What `open_frames` returned, or a part of it.
     calibration
         Path of the detector's .poni file, as pyFAI-calib2 writes it.
@@ -141,14 +141,14 @@ def integrate(
     BackendError
         pyFAI is not installed.
     """
-    reader, numbers = _frames_of(frames)
+    reader, numbers = _frames_of(ds)
     average = _average(method, percentiles, cutoff, threshold)
     instrument = read_instrument(
-        calibration, reader.shape, mask=mask, marked=_marked(frames), points=points, unit=unit,
+        calibration, reader.shape, mask=mask, marked=_marked(ds), points=points, unit=unit,
         limits=cast(Any, limits), splitting=splitting, solid_angle=solid_angle,
         polarization=polarization,
     )  # fmt: skip
-    grid = _grid(frames, numbers, angles, translations, fast, snake, repeats)
+    grid = _grid(ds, numbers, angles, translations, fast, snake, repeats)
 
     cells, weights = _in_blocks(grid)
     _plan(cells, reader, instrument)
@@ -159,13 +159,13 @@ def integrate(
         reader=reader, instrument=instrument, average=average,
     )  # fmt: skip
 
-    ds = _labelled(frames, patterns, grid, instrument, numbers)
+    made = _labelled(ds, patterns, grid, instrument, numbers)
     options = {"calibration": Path(calibration).name, "points": points, "unit": unit,
                "method": method, "digest": _digest(instrument, average, grid)}  # fmt: skip
-    arrays = {SINOGRAM: ds["sinogram"], SINOGRAM_VARIANCE: ds["sinogram_variance"]}
-    ds = derive_axes(label(ds, arrays, step="integrate", **options))
-    ds.encoding |= {READER: reader, TABLE_BYTES: table_of(instrument).nbytes}
-    return ds
+    arrays = {SINOGRAM: made["sinogram"], SINOGRAM_VARIANCE: made["sinogram_variance"]}
+    made = derive_axes(label(made, arrays, step="integrate", **options))
+    made.encoding |= {READER: reader, TABLE_BYTES: table_of(instrument).nbytes}
+    return made
 
 
 def _frames_of(frames: Any) -> tuple[Reader, np.ndarray]:
