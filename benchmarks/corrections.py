@@ -1,0 +1,169 @@
+"""How much of the error that a defect causes its correction takes back.
+
+``python -m benchmarks.corrections`` simulates each defect by itself, corrects it with the public
+verbs, reconstructs by FBP and prints a table; ``--write`` writes it, and its picture, to
+``docs/explanation/corrections.md``.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import xarray as xr
+
+import ndtomo_dask as nd
+
+CLEAN = {"air": 0.0, "decay": 1.0, "center_offset": 0.0, "jitter": 0.0}
+"""A scan without any defect."""
+SIZES = {"size": 128, "angles": 192, "channels": 120, "grains": 60, "counts": 1e5}
+BAR = 0.9
+"""Share of the error that a correction must take back, or say why not."""
+
+Correct = Callable[[xr.Dataset], xr.Dataset]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A defect, what mends it, and how well it must."""
+
+    name: str
+    defect: Mapping[str, float]
+    told: str
+    """The correction as the table tells it."""
+    correct: Correct
+    bar: float = BAR
+    why: str = ""
+    """Why it is not more, where it is less than `BAR`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found: errors of images, relative to the root mean square of the clean one."""
+
+    case: Case
+    floor: float
+    """Of counting alone."""
+    spoilt: float
+    corrected: float
+    images: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    """One channel: clean, with the defect, corrected."""
+
+    @property
+    def share(self) -> float:
+        """Share of the error beyond counting noise that was taken back."""
+        return (self.spoilt - self.corrected) / (self.spoilt - self.floor)
+
+
+def remove_air(ds: xr.Dataset) -> xr.Dataset:
+    """Subtract what is seen beside the sample."""
+    return nd.remove_air(ds, width=4)
+
+
+def divide_transmission(ds: xr.Dataset) -> xr.Dataset:
+    """Divide by what a diode behind the sample saw."""
+    return nd.normalize_monitor(ds.assign(monitor=ds["true_transmission"]))
+
+
+def center(ds: xr.Dataset) -> xr.Dataset:
+    """Find the rotation center, and set it."""
+    return nd.set_rotation_center(ds, nd.find_rotation_center(ds))
+
+
+def align(ds: xr.Dataset) -> xr.Dataset:
+    """Find the shift of each projection, and the center that is left."""
+    shifts = nd.find_projection_shifts(ds)
+    return nd.set_rotation_center(nd.align_projections(ds, shifts), shifts)
+
+
+def fill_channels(ds: xr.Dataset) -> xr.Dataset:
+    """Find hot and dead channels and fill them from their neighbors."""
+    return nd.interpolate_masked(nd.mask_channels(ds, nd.find_bad_channels(ds)))
+
+
+def remove_rings(ds: xr.Dataset) -> xr.Dataset:
+    """Remove stripes."""
+    return nd.remove_rings(ds)
+
+
+def remove_background(ds: xr.Dataset) -> xr.Dataset:
+    """Subtract the diffuse scatter under the reflections."""
+    return nd.subtract_background(ds, width=12)
+
+
+CASES = (
+    Case("air scatter", {"air": 1000.0}, "`remove_air`", remove_air),
+    Case("beam decay, two top-ups", {"decay": 0.6}, "`normalize_projections`",
+         nd.normalize_projections),
+    Case("center 2.3 steps off", {"center_offset": 2.3}, "`find_rotation_center`", center),
+    Case("jitter of 0.5 steps", {"jitter": 0.5}, "`find_projection_shifts`", align),
+    Case("stripes of 5 %", {"stripes": 0.05}, "`remove_rings`", remove_rings),
+    Case("4 hot and 4 dead channels", {"hot_channels": 4, "dead_channels": 4},
+         "`find_bad_channels`, `interpolate_masked`", fill_channels),
+    Case("400 single-crystal spots", {"spots": 400}, "`remove_outliers`", nd.remove_outliers),
+    Case("19 of 192 projections lost", {"missing": 19}, "`normalize_projections`",
+         nd.normalize_projections),
+    Case("absorbance of 1.5", {"absorption": 1.5}, "`normalize_monitor`", divide_transmission),
+    Case("amorphous matrix", {"amorphous": 0.3}, "`subtract_background`", remove_background),
+)  # fmt: skip
+
+
+def image_of(ds: xr.Dataset) -> np.ndarray:
+    """Reconstruct a scan."""
+    return np.asarray(nd.reconstruct(ds, method="fbp")["volume"].compute())
+
+
+@lru_cache(maxsize=1)
+def reference_images(options: tuple[tuple[str, float], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Images without a defect: as they should be, and from counts."""
+    scans = (nd.simulate_scan(**dict(options), noise=noise) for noise in ("none", "poisson"))
+    clean, counted = (image_of(scan.load()) for scan in scans)
+    return clean, counted
+
+
+def measure(case: Case, **sizes: float) -> Row:
+    """Simulate, spoil, correct and reconstruct one case."""
+    options = SIZES | sizes | CLEAN
+    clean, counted = reference_images(tuple(options.items()))
+    scan = nd.simulate_scan(**options | dict(case.defect)).load()
+    spoilt, corrected = image_of(scan), image_of(case.correct(scan))
+    images = (clean, counted, spoilt, corrected)
+    errors = [error(image, clean) for image in images[1:]]
+    shown = int(np.abs(spoilt - clean).sum(axis=(0, 1)).argmax())
+    named = dict(zip(("clean", "counted", "with the defect", "corrected"), images, strict=True))
+    return Row(case, *errors, images={name: image[..., shown] for name, image in named.items()})
+
+
+def error(image: np.ndarray, clean: np.ndarray) -> float:
+    """Root mean square difference, over that of the clean image."""
+    return float(np.sqrt(np.mean((image - clean) ** 2) / np.mean(clean**2)))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write the rows in Markdown."""
+    lines = [
+        "| defect | correction | counting alone | with the defect | corrected | taken back |",
+        "| --- " * 6 + "|",
+    ]
+    lines += [
+        f"| {row.case.name} | {row.case.told} | {row.floor:.3f} | {row.spoilt:.3f} | "
+        f"{row.corrected:.3f} | {row.share:.1%} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, or write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.corrections", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the page and its picture")
+    parser.add_argument("--only", help="cases whose names begin so")
+    given = parser.parse_args(arguments)
+    chosen = [case for case in CASES if case.name.startswith(given.only or "")]
+    rows = [measure(case) for case in chosen]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
