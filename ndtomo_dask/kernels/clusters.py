@@ -8,13 +8,13 @@ at the row farthest from all centers.
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 
 from ndtomo_dask.errors import OptionError
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.reductions import Reduce, reduce_array, reduce_strands
 
 Float = NDArray[np.floating]
@@ -200,7 +200,7 @@ def lloyd_combine(first: ClusterSums, second: ClusterSums) -> ClusterSums:
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _nearest_sums(
     rows: Float64, square: Float64, score: Float64, size: Int64, total: Float64, inertia: Float64,
     farthest: Float64, farthest_row: Float64,

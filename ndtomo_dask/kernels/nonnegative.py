@@ -1,8 +1,9 @@
 """Nonnegative least squares of many rows that share one small matrix, each solved exactly."""
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ndtomo_dask.kernels.compiled import compiled
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -37,7 +38,7 @@ def nonnegative_rows(products: Float64, gram: Float64, free: Bool | None = None)
     return weights
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def pivot_rows(products: Float64, gram: Float64, free: Bool, weights: Float64) -> None:
     """Write the solution of `nonnegative_rows` into ``weights``; rows with NaN are left as is."""
     # (row, component), (component, component), (component,) -> weights (row, component)
@@ -68,7 +69,7 @@ def pivot_rows(products: Float64, gram: Float64, free: Bool, weights: Float64) -
             weights[row, i] = solution[i] if free[i] else max(solution[i], 0.0)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _solve_positive(
     gram: Float64, product: Float64, positive: Bool, factor: Float64, solution: Float64
 ) -> None:
@@ -102,7 +103,7 @@ def _solve_positive(
             solution[i] /= factor[i, i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _mark_wrong(
     gram: Float64, product: Float64, positive: Bool, free: Bool, solution: Float64, wrong: Bool
 ) -> int:

@@ -5,8 +5,9 @@ row's numbers do not depend on the rows that it is worked on with.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from ndtomo_dask.kernels.compiled import compiled
 
 Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
@@ -19,7 +20,7 @@ LARGEST_LEVERAGE = 0.99
 """A channel that almost alone decides an amount has next to no residual to judge it by."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@compiled("contract", "reassoc", allocates=True)
 def inner_products(rows: Float, vectors: Float64, out: Float64) -> None:
     """Inner products of rows and vectors, each in the same order wherever it stands.
 
@@ -48,7 +49,7 @@ def inner_products(rows: Float, vectors: Float64, out: Float64) -> None:
             out[k, left], out[k, right] = d0, d1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def gram_of(left: Float64, right: Float64) -> Float64:
     """Inner products of two sets of rows, (left, channel), (right, channel) -> (left, right)."""
     products = np.empty((left.shape[0], right.shape[0]))
@@ -56,7 +57,7 @@ def gram_of(left: Float64, right: Float64) -> Float64:
     return products
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled("contract", allocates=True)
 def squared_residuals(
     row: Float, design: Float64, amounts: Float64, active: Integers, squares: Float64
 ) -> None:
@@ -68,7 +69,7 @@ def squared_residuals(
         squares[channel] *= squares[channel]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled("contract", allocates=True)
 def find_influence(
     gram: Float64, design: Float64, active: Bool, wanted: bool, matrix: Float64, diagonal: Float64
 ) -> None:
@@ -97,7 +98,7 @@ def find_influence(
             _add_rows(matrix[j], share / own, design, inside)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled("contract", allocates=True)
 def _add_rows(target: Float64, factors: Float64, rows: Float64, which: Integers) -> None:
     # (channel,) += Σ factor · row over the rows named; four at a time, to read the target less.
     last = which.size - which.size % 4
@@ -113,7 +114,7 @@ def _add_rows(target: Float64, factors: Float64, rows: Float64, which: Integers)
             target[channel] += e * a[channel]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled("contract", allocates=True)
 def square_influence(matrix: Float64, design: Float64, active: Bool) -> None:
     """Square in place, and divide by what a residual has lost to the fit: 1 - leverage."""
     share = np.zeros(design.shape[1])
@@ -127,7 +128,7 @@ def square_influence(matrix: Float64, design: Float64, active: Bool) -> None:
             matrix[row, channel] *= matrix[row, channel] * share[channel]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@compiled("contract", "reassoc", allocates=True)
 def sum_in_order(values: Float64) -> float:
     """Sum of a row, in an order that its length decides."""
     total = 0.0
@@ -136,7 +137,7 @@ def sum_in_order(values: Float64) -> float:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _invert(matrix: Float64) -> None:
     # Gauss-Jordan in place; a positive definite matrix needs no exchange of rows.
     size = matrix.shape[0]
@@ -153,7 +154,7 @@ def _invert(matrix: Float64) -> None:
                     matrix[i, j] -= factor * matrix[pivot, j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def first_dependent(gram: Float64) -> int:
     """Index of the first component that is a sum of those before it; -1 if there is none."""
     # Cholesky: a pivot is what is left of a component beside those before it.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.peak_shapes import (
     DONIACH_SUNJIC,
     EXPONENTIAL,
@@ -139,7 +139,7 @@ def evaluate_shape(shape: str, x: ArrayLike, parameters: ArrayLike) -> Float64:
     return values.reshape(*rows.shape[:-1], axis.size)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _add_peaks(code: int, t: Float64, parameters: Float64, values: Float64) -> None:
     columns = np.empty((parameters.shape[1], t.size))
     peak = np.empty(parameters.shape[1])

@@ -11,9 +11,10 @@ large. The first penalty makes maps sparse (Hoyer, NNSP 2002), the second spectr
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ndtomo_dask.kernels.compiled import compiled
 
 Float64 = NDArray[np.float64]
 
@@ -75,7 +76,7 @@ def smooth_spectra(
     return improved
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _descend(
     products: Float64, gram: Float64, bands: Float64, smoothness: float, fixed: int,
     spectra: Float64,

@@ -10,10 +10,10 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.nonnegative import pivot_rows
 from ndtomo_dask.kernels.normal_equations import (
     find_influence,
@@ -164,7 +164,7 @@ def _weights(rows: Float, variance: Float | None) -> Float64:
     return np.where(usable, 1 / np.where(usable, variance, 1).astype(np.float64), 0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _fit_alike(
     rows: Float, design: Float64, gram: Float64, free: Bool, robust: bool,
     amounts: Float64, variances: Float64, chi_square: Float64, status: Integers,
@@ -198,7 +198,7 @@ def _fit_alike(
                     variances[row, component] = found[place, component] if robust else spread
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _by_active(amounts: Float64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     # Order the rows that have amounts by which of them are 0, and say where each pattern begins.
     key = np.zeros(amounts.shape[0])
@@ -219,7 +219,7 @@ def _by_active(amounts: Float64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return order, np.array(edges)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _fit_each(
     rows: Float64, weights: Float64, design: Float64, free: Bool, robust: bool,
     amounts: Float64, variances: Float64, chi_square: Float64, status: Integers,

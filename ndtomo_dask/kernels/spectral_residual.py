@@ -5,14 +5,11 @@ So the residual is summed over windows as wide as a peak, reconstructed coarsely
 searched for pixels that stand out of its noise.
 """
 
-from collections.abc import Callable
-from typing import TypeVar, cast
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.gaps import bridge_gaps
 from ndtomo_dask.kernels.projectors import load_projector
 from ndtomo_dask.kernels.solvers import fbp
@@ -21,7 +18,6 @@ from ndtomo_dask.kernels.threads import run_threaded
 Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Function = TypeVar("Function", bound=Callable[..., object])
 
 ROWS = 2048
 """Rows that are summed at a time."""
@@ -100,11 +96,7 @@ def window_sums(block: Float, windows: Float) -> Float:
     return sums.reshape(*block.shape[:-1], windows.shape[1])
 
 
-def _compiled(function: Function) -> Function:
-    return cast(Function, njit(nogil=True, cache=True, error_model="numpy")(function))
-
-
-@_compiled
+@compiled(allocates=True)
 def _running_differences(
     rows: Float, used: Bool, low: NDArray[np.intp], high: NDArray[np.intp], sums: Float
 ) -> None:

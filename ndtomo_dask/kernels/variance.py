@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
-from numba import njit
 from numpy.typing import NDArray
 
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.solvers.filtered import Filter, window_response
 from ndtomo_dask.kernels.threads import run_threaded
 
@@ -100,7 +100,7 @@ def _impulse(filter_name: Filter, cutoff: float, translations: int) -> Float64:
     return np.asarray(whole[n % length])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _spread(
     variance: Block, squares: Float64, products: Float64, center: int, share: float, spread: Float64
 ) -> None:
@@ -122,7 +122,7 @@ def _spread(
                     paired[k] += product * sample[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _back_project_row(
     spread: Float64, origins: Float64, cos: Float64, x: Float64, row: Block
 ) -> None:

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ndtomo_dask.kernels.projectors.tiles import compiled
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.projectors.vectors import collect, locate
 
 Block = NDArray[np.floating]
@@ -42,7 +42,7 @@ THREE_PIXELS = math.sqrt(2) * TWO_PIXELS
 """... and up to which it sees three."""
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _aligned(size: int, like: Block) -> Block:
     """Zeros that begin on a cache line; loads that straddle two lines cost a third of the speed."""
     scratch = np.zeros(size + 64, dtype=like.dtype)
@@ -50,13 +50,13 @@ def _aligned(size: int, like: Block) -> Block:
     return scratch[skip : skip + size]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _first_sample(u: float, cos: float, sin: float) -> int:
     """Lowest translation index that a tile touches, less one for rounding; u is at its corner."""
     return math.floor(u + min(0.0, (TILE - 1) * cos) + min(0.0, (1 - TILE) * sin)) - 1
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _gather(
     pixels: Block, volume: Block, row: int, column: int, channel: int, lanes: int, by_rows: bool
 ) -> None:
@@ -78,7 +78,7 @@ def _gather(
                 target[lane] = source[lane]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _weigh(weights: Block, slot: int, reach: float, three: bool) -> None:
     """Turn fractions into the weights of two or three pixels, by a triangle of this reach."""
     one, zero = weights.dtype.type(1), weights.dtype.type(0)
@@ -94,7 +94,7 @@ def _weigh(weights: Block, slot: int, reach: float, three: bool) -> None:
             last[sample] = max(zero, one - slope * abs(away - one - one))
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _collect(
     sums: Block, pixels: Block, first: Place, weights: Block, place: int, entry: int, lines: int,
     three: bool, lanes: int,
@@ -109,7 +109,7 @@ def _collect(
         collect(sums, pixels, first, weights, place, entry, lines, ROOM, LINES * ROOM, 2, 16)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _add_lines(
     sums: Block, pixels: Block, first: Place, weights: Block, low: Index, high: Index, u: float,
     along: float, across: float, reach: float, lines: int, length: int, lanes: int,
@@ -145,7 +145,7 @@ def _add_lines(
             )  # fmt: skip
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _scatter_tile(
     sums: Block, pixels: Block, u: float, across: float, down: float, reach: float, rows: int,
     columns: int, lanes: int,
@@ -165,7 +165,7 @@ def _scatter_tile(
                 far[lane] += fraction * pixel[lane]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _flush(
     sinogram: Block, sums: Block, angle: int, start: int, high: float, channel: int, lanes: int
 ) -> None:
@@ -178,7 +178,7 @@ def _flush(
             target[lane] += factor * total[lane]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def project_strip(
     volume: Block, y: Float64, x: Float64, size: float, cos: Float64, sin: Float64,
     origins: Float64, peak: Float64, reach: Float64, sinogram: Block, angle: int, strip: int,
@@ -225,6 +225,6 @@ def project_strip(
             _flush(sinogram, sums[(a - angle) * SPAN * lanes :], a, start, peak[a], channel, lanes)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _tiles(height: int, width: int) -> list[tuple[int, int]]:
     return [(row, column) for row in range(0, height, TILE) for column in range(0, width, TILE)]

@@ -8,7 +8,8 @@ never written, so the array must begin as zeros and keep its layout.
 import numpy as np
 from numpy.typing import NDArray
 
-from ndtomo_dask.kernels.projectors.tiles import GAP, compiled
+from ndtomo_dask.kernels.compiled import compiled
+from ndtomo_dask.kernels.projectors.tiles import GAP
 from ndtomo_dask.kernels.projectors.vectors import ROWS, TAPS, combine, product
 
 Block = NDArray[np.floating]
@@ -58,14 +59,14 @@ def _panels(matrix: Float64, dtype: np.dtype[np.floating]) -> Block:  # -> (bloc
     return panels
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _aligned(size: int, like: Block) -> Block:
     scratch = np.zeros(size + 64, dtype=like.dtype)
     skip = (-scratch.ctypes.data % 64) // scratch.itemsize
     return scratch[skip : skip + size]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def copy_projections(
     packed: Block, rays: Block, first: int, order: Index, mirrored: Index, factors: Float64,
     width: int, share: int, channel: int, lanes: int,
@@ -85,7 +86,7 @@ def copy_projections(
                     target[lane] = factor * source[lane]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _fold(sums: Block, differences: Block, rays: Block, factor: float, channel: int,
           lanes: int) -> None:  # fmt: skip
     """Write the even and the odd part of a projection about its middle, twice each."""
@@ -100,7 +101,7 @@ def _fold(sums: Block, differences: Block, rays: Block, factor: float, channel: 
             apart[lane] = scale * (left[lane] - right[lane])
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _multiply(out: Block, panels: Block, rows: Block, lanes: int) -> None:
     blocks, terms, flat = panels.shape[0], panels.shape[1], panels.reshape(panels.size)
     if lanes == 64:
@@ -111,7 +112,7 @@ def _multiply(out: Block, panels: Block, rows: Block, lanes: int) -> None:
         product(out, flat, rows, blocks, terms, 16)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _unfold(line: Block, even: Block, odd: Block, samples: int, sign: float, lanes: int) -> None:
     """Write a projection from its even and its odd part; sign -1 turns it round."""
     turn = line.dtype.type(sign)
@@ -124,7 +125,7 @@ def _unfold(line: Block, even: Block, odd: Block, samples: int, sign: float, lan
             far[lane] = a - b
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _interpolate(between: Block, line: Block, halves: Block, blocks: int, lanes: int) -> None:
     """Write the sums of halves[k] line[j + k], two k at a time."""
     pairs = halves.size // TAPS
@@ -137,7 +138,7 @@ def _interpolate(between: Block, line: Block, halves: Block, blocks: int, lanes:
         combine(between, line, halves, sources, blocks, pairs, 16)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _place(packed: Block, begin: int, step: int, rows: Block, count: int, width: int, share: int,
            lanes: int) -> None:  # fmt: skip
     """Copy rows of lanes to every ``step``-th sample, and cut the lanes into parts."""
@@ -149,7 +150,7 @@ def _place(packed: Block, begin: int, step: int, rows: Block, count: int, width:
                 sample[lane] = source[lane]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def filter_projections(
     packed: Block, sinogram: Block, first: int, order: Index, mirrored: Index, factors: Float64,
     even: Block, odd: Block, halves: Block, lines: int, samples: int, width: int, share: int,

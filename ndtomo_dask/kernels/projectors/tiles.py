@@ -12,13 +12,11 @@ a change only in the file of the outermost one.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.projectors.vectors import (
     ROWS,
     TAPS,
@@ -33,7 +31,6 @@ Block = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Index = NDArray[np.int64]
 Place = NDArray[np.uint32]
-Function = TypeVar("Function", bound=Callable[..., object])
 
 TILE = 32
 """Pixels along the edge of a tile that is back-projected directly."""
@@ -63,14 +60,7 @@ GAP = max(_window(TILE), SUMS) + TAPS + 2
 """Zeros between two projections: a window that sees none of them fits in."""
 
 
-def compiled(function: Function) -> Function:
-    """Compile with numba, without the GIL and with the code kept on disk."""
-    # Of fastmath only contraction (a*b + c rounded once), so NaN and the order of sums are kept.
-    decorate = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-    return cast(Function, decorate(function))
-
-
-@compiled
+@compiled("contract", allocates=True)
 def _aligned(size: int, like: Block) -> Block:
     """Zeros that begin on a cache line; loads that straddle two lines cost half of the speed."""
     scratch = np.zeros(size + 64, dtype=like.dtype)
@@ -78,13 +68,13 @@ def _aligned(size: int, like: Block) -> Block:
     return scratch[skip : skip + size]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _begin(near: int, reach: int, samples: int) -> int:
     """First sample of a window with ``near`` in its middle; all zeros look the same."""
     return min(max(near - reach, 2 - GAP), samples + 2)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _add_windows(
     pixels: Block, taps: Block, first: Place, fractions: Block, columns: int, count: int, lanes: int
 ) -> None:
@@ -96,7 +86,7 @@ def _add_windows(
         accumulate(pixels, taps, first, fractions, columns, count, TILE, 16)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _add_weighted_windows(
     pixels: Block, taps: Block, first: Place, nears: Block, fars: Block, columns: int, count: int,
     lanes: int,
@@ -109,7 +99,7 @@ def _add_weighted_windows(
         accumulate_weighted(pixels, taps, first, nears, fars, columns, count, TILE, 16)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _weigh_taps(nears: Block, fars: Block, slot: int, narrow: float) -> None:
     """Turn fractions into weights of both taps: a triangle ``narrow`` times as steep."""
     slope, one = nears.dtype.type(narrow), nears.dtype.type(1)
@@ -119,7 +109,7 @@ def _weigh_taps(nears: Block, fars: Block, slot: int, narrow: float) -> None:
         fars[column] = max(nears.dtype.type(0), one - (one - fraction) * slope)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _store(volume: Block, pixels: Block, tile: int, row: int, column: int, channel: int,
            lanes: int) -> None:  # fmt: skip
     """Write a tile; whole cache lines go past the caches, which would have to read them first."""
@@ -144,7 +134,7 @@ def _store(volume: Block, pixels: Block, tile: int, row: int, column: int, chann
                     target[lane] = source[np.uint64(c * lanes + lane)]
 
 
-@compiled
+@compiled("contract", allocates=True)
 def back_project_directly(
     volume: Block, packed: Block, samples: int, rays: Float64, narrow: Float64, y: Float64,
     x: Float64, pixel: float, row: int, channel: int, lanes: int,
@@ -189,7 +179,7 @@ def back_project_directly(
         _store(volume, pixels, tile, row, column, channel, lanes)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _combine_group(
     taps: Block, packed: Block, samples: int, rays: Float64, first: int, last: int, x: float,
     y: float, reach: int, weights: Block, sources: Index,
@@ -206,7 +196,7 @@ def _combine_group(
     combine(taps, packed, weights, sources, blocks, last - first, LANES)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def _add_groups(
     pixels: Block, taps: Block, first: Place, fractions: Block, cos: Float64, sin: Float64,
     reach: Index, pixel: float, rows: int,
@@ -222,7 +212,7 @@ def _add_groups(
         accumulate(line, taps, first, fractions, SMALL, count, SMALL, LANES)
 
 
-@compiled
+@compiled("contract", allocates=True)
 def back_project_by_groups(
     volume: Block, packed: Block, samples: int, rays: Float64, groups: Index, means: Float64,
     y: Float64, x: Float64, pixel: float, row: int, channel: int,

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
-from numba import njit
 
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.threads import run_threaded
 
 Array = Any
@@ -92,7 +92,7 @@ def _rows(block: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(block).reshape(-1, block.shape[-1])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # no fastmath: the order of sums is kept
+@compiled(allocates=True)  # no fastmath: the order of sums is kept
 def _dot(left: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     count, channels = left.shape
     total = np.zeros(channels)
@@ -108,7 +108,7 @@ def _dot(left: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # rounded as NumPy and Torch do
+@compiled(allocates=True)  # rounded as NumPy and Torch do
 def _weigh_misfit(out: np.ndarray, samples: np.ndarray, weights: np.ndarray) -> None:
     for i in range(out.shape[0]):
         a, b, w = out[i], samples[i], weights[i]
@@ -121,7 +121,7 @@ def _weigh_misfit(out: np.ndarray, samples: np.ndarray, weights: np.ndarray) -> 
                 a[k] = (a[k] - b[k]) * w[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(allocates=True)
 def _descend(out: np.ndarray, x: np.ndarray, factors: np.ndarray) -> None:
     for i in range(out.shape[0]):
         a, b, w = out[i], x[i], factors[i]
