@@ -4,14 +4,16 @@ Both belong to the geometry. Applying them moves the rays of the projector; data
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from ndtomo_dask.apply import planned_sinogram
 from ndtomo_dask.computing import compute_arrays
-from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels import alignment, centering
+from ndtomo_dask.kernels.reprojection import reprojection_shifts
 from ndtomo_dask.sampling import Part, sampled
 from ndtomo_dask.schema import label, record, require, without_masked
 from ndtomo_dask.variables import PROJECTION_SHIFT, ROTATION_CENTER, SINOGRAM
@@ -111,33 +113,54 @@ def set_rotation_center(ds: xr.Dataset, center: xr.Dataset | float) -> xr.Datase
 
 
 def find_projection_shifts(
-    ds: xr.Dataset, *, channels: Part = None, slices: Part = None
+    ds: xr.Dataset,
+    *,
+    method: Literal["mass", "reprojection"] = "mass",
+    channels: Part = None,
+    slices: Part = None,
 ) -> xr.Dataset:
     """Find how far each projection is displaced across the beam.
 
-    The center of mass of a projection follows ``c + a cos θ + b sin θ``; what deviates from the
-    fitted curve is the shift. The sample must lie inside the field of view.
+    Shifts that follow a constant, a cosine or a sine of the angle cannot be told from another
+    center or another mounting of the sample, and are not found.
 
     Parameters
     ----------
     ds
         A scan with ``sinogram`` and ``angle``.
+    method
+        ``"mass"``: the center of mass of a projection follows ``c + a cos θ + b sin θ``, and what
+        deviates is the shift; the sample must lie inside the field of view. ``"reprojection"``:
+        each projection is registered to that of the image which all give, and again (Dengler,
+        Ultramicroscopy 30, 337 (1989)): for noise, and samples that leave the field of view.
     channels, slices
         As in `find_rotation_center`.
 
     Returns
     -------
-        ``projection_shift (angle)``, in translation steps, and the ``rotation_center`` c.
+        ``projection_shift (angle)``, in translation steps, and the ``rotation_center``: c, or for
+        ``"reprojection"`` that of the scan, which is found where it is not set.
     """
+    check_choice("method", method, ("mass", "reprojection"))
     image = _summed_image(ds, "find_projection_shifts", channels, slices)
+    theta = np.deg2rad(image.angle.values)
 
-    shifts, center = alignment.projection_shifts(image.values, np.deg2rad(image.angle.values))
+    if method == "mass":
+        shifts, center = alignment.projection_shifts(image.values, theta)
+    else:
+        known = ROTATION_CENTER.name in ds
+        center = float(ds[ROTATION_CENTER.name]) if known else _center(image.values, theta)
+        shifts = reprojection_shifts(image.values, theta, center=center)
 
     found = {
         PROJECTION_SHIFT: xr.DataArray(shifts, dims="angle", coords={"angle": image.angle}),
         ROTATION_CENTER: xr.DataArray(center),
     }
-    return label(xr.Dataset(), found, step="find_projection_shifts")
+    return label(xr.Dataset(), found, step="find_projection_shifts", method=method)
+
+
+def _center(image: np.ndarray, theta: np.ndarray) -> float:
+    return centering.find_center(image, theta).center
 
 
 def align_projections(ds: xr.Dataset, shifts: xr.Dataset) -> xr.Dataset:

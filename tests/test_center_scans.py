@@ -62,3 +62,21 @@ def test_of_a_terabyte_a_few_gigabytes_are_read():
     assert 0.9 * SAMPLE < counts["channel"] * 10**6 * 4 <= SAMPLE
     assert all(last - first == 16 for first, last in picked["channel"])
     assert picks({**sizes, "channel": 16, "z": 4}, 4, None, None, verb="find") == {}
+
+
+def test_shifts_by_reprojection_align_a_simulated_scan():
+    options = {"size": 64, "angles": 96, "channels": 64, "jitter": 1.0, "air": 0.0, "decay": 1.0}
+    scan = nd.simulate_scan(**options, noise="none").load()
+    scan = scan.pipe(nd.set_rotation_center, float(scan.true_rotation_center))
+    found = nd.find_projection_shifts(scan, method="reprojection")
+    theta = np.deg2rad(scan.angle.values)
+    design = np.stack([np.ones(96), np.cos(theta), np.sin(theta)], axis=1)
+    true = scan.true_projection_shift.values
+    true = true - design @ np.linalg.lstsq(design, true, rcond=None)[0]
+    left = found.projection_shift.values - true
+    assert np.mean(left**2) < 0.3 * np.mean(true**2)  # dense grains of a pixel or two
+    assert float(found.rotation_center) == float(scan.rotation_center)
+    split = nd.find_projection_shifts(scan.chunk(channel=16), method="reprojection")
+    np.testing.assert_allclose(split.projection_shift, found.projection_shift, atol=1e-3)
+    with pytest.raises(OptionError, match="method='mas' is not known"):
+        nd.find_projection_shifts(scan, method="mas")
