@@ -14,7 +14,7 @@ import xarray as xr
 
 from ndtomo_dask import plan, runtime
 from ndtomo_dask.demo import run_demo
-from ndtomo_dask.errors import NdtomoError, OptionError, Stopped
+from ndtomo_dask.errors import NdtomoError, OptionError, SchemaError, Stopped, StoreError
 from ndtomo_dask.follow import Following
 from ndtomo_dask.io import convert, export, export_patterns, open_scan, save
 from ndtomo_dask.io.blocks import Share
@@ -24,6 +24,7 @@ from ndtomo_dask.recipe import Recipe, read_recipe
 from ndtomo_dask.report import write_report
 from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.schema import package_version
+from ndtomo_dask.survey import survey_scan
 from ndtomo_dask.synthetic import simulate_scan
 
 EXIT_DAMAGED, EXIT_USER_ERROR = 1, 2
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_simulate(commands)
     _add_info(commands)
+    _add_survey(commands)
     _add_plan(commands)
     _add_run(commands)
     _add_verify(commands)
@@ -118,6 +120,31 @@ def _add_info(commands: "Commands") -> None:
 
 def _info(options: argparse.Namespace) -> None:
     print(_open(options))
+
+
+def _add_survey(commands: "Commands") -> None:
+    parser = commands.add_parser("survey", help="say what a scan is, and what is wrong with it")
+    _add_input(parser)
+    parser.add_argument(
+        "--dims", help="dimensions of the data in the file's order, such as angle,translation"
+    )
+    parser.add_argument("--output", type=Path, help="write a recipe to be confirmed here")
+    parser.add_argument("--json", action="store_true", help="print it for programs")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output")
+    parser.set_defaults(command=_survey)
+
+
+def _survey(options: argparse.Namespace) -> None:
+    if options.output is not None and options.output.exists() and not options.overwrite:
+        raise StoreError(f"{options.output} exists. Name another file, or pass --overwrite.")
+    dims = options.dims and options.dims.split(",")
+    found = survey_scan(options.input, group=options.group, dims=dims, **_datasets(options.dataset))
+    if options.output is not None and found.recipe is not None:
+        options.output.write_text(found.recipe, encoding="utf-8")
+    print(found.to_json() if options.json else found)
+    if options.output is not None and found.recipe is None:
+        raise SchemaError(f"{options.output} is not written: the scan has no angles or dimensions "
+                          f"yet. Name them with --dataset and --dims.")  # fmt: skip
 
 
 def _add_plan(commands: "Commands") -> None:
