@@ -15,6 +15,7 @@ from benchmarks import (
     component_peers,
     out_of_core,
     peers,
+    read_twice,
     reconstruct_peers,
     truth,
 )
@@ -189,6 +190,17 @@ def test_out_of_core_runs_to_the_end_and_cleans_up(tmp_path, capsys):
     shown = capsys.readouterr().out
     for stage in ("simulate", "find air", "reconstruct", "PCA", "NMF", "map components"):
         assert stage in shown
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of a scheduler that is shut down
+def test_components_beside_two_readings_run_and_clean_up(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(read_twice, "SIZE", 64)
+    monkeypatch.setattr(read_twice, "CHANNELS", 256)
+    few = ["--size", "1MB", "--workers", "1", "--repeat", "1", "--folder", str(tmp_path)]
+    assert read_twice.main(few) == 0
+    assert "times as long as two readings" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
