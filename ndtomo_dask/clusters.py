@@ -38,7 +38,7 @@ def find_clusters(
     groups: int | None = None,
     components: int = 16,
     solver: Solver = "auto",
-    restarts: int = 8,
+    restarts: int = 16,
     iterations: int = 300,
     seed: int = 0,
     variable: str = "volume",
