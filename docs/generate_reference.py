@@ -29,6 +29,9 @@ GROUPS = {
         "interpolate_masked", "remove_outliers", "remove_rings",
         "subtract_background",
     ),
+    "Cut and bin": (
+        "crop", "pad", "rebin", "rebin_axis",
+    ),
     "Geometry": (
         "find_rotation_center", "set_rotation_center", "find_projection_shifts",
         "align_projections",

@@ -1,6 +1,7 @@
 """Planning a recipe: what each step will read, hold and write, before any of it runs."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 import xarray as xr
 
@@ -10,7 +11,7 @@ from ndtomo_dask.errors import PlanError, RecipeError
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipe import Recipe, open_input
 from ndtomo_dask.rehearsal import rehearse
-from ndtomo_dask.stages import Stage
+from ndtomo_dask.stages import RESIZING, Stage, resize
 from ndtomo_dask.step_plans import plan_step
 
 _SEARCHED = range(64, 16 * 10**6)
@@ -30,8 +31,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
         A step has an option that does not suit the data, such as a window outside the axis.
     """
     ds = open_input(recipe)
-    rehearse(recipe, ds)
-    return _plans(recipe, ds, allowed_memory(allowed_mem))
+    return _plans(recipe, ds, rehearse(recipe, ds), allowed_memory(allowed_mem))
 
 
 def least_memory(recipe: Recipe) -> int:
@@ -43,21 +43,21 @@ def least_memory(recipe: Recipe) -> int:
         A step needs more than any machine has.
     """
     ds = open_input(recipe)
-    rehearse(recipe, ds)
+    left = rehearse(recipe, ds)
 
     def fits(megabytes: int) -> bool:
         try:
-            plans = _plans(recipe, ds, megabytes * MB)
+            plans = _plans(recipe, ds, left, megabytes * MB)
         except PlanError:
             return False
         return all(made.projected_mem <= made.allowed_mem for made in plans)
 
     megabytes = bisect_left(_SEARCHED, True, key=fits) + _SEARCHED.start
-    _plans(recipe, ds, megabytes * MB)
+    _plans(recipe, ds, left, megabytes * MB)
     return megabytes * MB
 
 
-def _plans(recipe: Recipe, ds: xr.Dataset, allowed: int) -> list[Plan]:
+def _plans(recipe: Recipe, ds: xr.Dataset, left: Sequence[xr.Dataset], allowed: int) -> list[Plan]:
     name = "sinogram" if "sinogram" in ds else "volume"
     if name not in ds:
         raise RecipeError(
@@ -66,6 +66,8 @@ def _plans(recipe: Recipe, ds: xr.Dataset, allowed: int) -> list[Plan]:
     array, keeps = ds[name], "sinogram" in recipe.save
     stage = Stage(sizes_of(array), block_of(array), array.dtype.itemsize, allowed, ds, keeps)
     plans: list[Plan] = []
-    for step in recipe.steps:
+    for step, after in zip(recipe.steps, left, strict=True):
         plans += plan_step(stage, step)
+        if step.verb in RESIZING:
+            resize(stage, after)
     return plans

@@ -61,6 +61,7 @@ def _whole_spectra(options: Mapping[str, Any]) -> tuple[str, str]:
 
 INTEGRATE = "integrate"
 """The verb that can only be the first step: then the input is frames."""
+_ALL = ("time", "z", "angle", "y", "x")
 _IMAGES, _SPECTRA = ("sinogram", "images"), ("volume", "spectra")
 VERBS = {
     INTEGRATE: Verb(integrate),
@@ -81,6 +82,10 @@ VERBS = {
         correct.remove_outliers, _IMAGES, replaces="sinogram", sized=("angle",)
     ),
     "remove_rings": Verb(correct.remove_rings, _IMAGES, replaces="sinogram", sized=("angle",)),
+    "crop": Verb(correct.crop, replaces="sinogram", sized=_ALL),
+    "pad": Verb(correct.pad, replaces="sinogram", sized=_ALL),
+    "rebin": Verb(correct.rebin, replaces="sinogram", sized=_ALL),
+    "rebin_axis": Verb(correct.rebin_axis, _whole_spectra, replaces="sinogram", sized=_ALL),
     "subtract_background": Verb(correct.subtract_background, _whole_spectra, replaces="sinogram"),
     "find_projection_shifts": Verb(align.find_projection_shifts),
     "align_projections": Verb(align.align_projections, None, "projection_shift", required=True),

@@ -14,13 +14,14 @@ SINGLE = ("time", "z", "angle", "y", "x")
 """Dimensions of which a rehearsal needs one entry; it needs all translations and channels."""
 
 
-def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
+def rehearse(recipe: Recipe, ds: xr.Dataset) -> list[xr.Dataset]:
     """Take every lazy step on one ray, so that a wrong option is refused before anything runs.
 
     Nothing is computed: what a ``find_`` step would find is imagined. Refuses what the verbs
-    themselves refuse, and variables to save that no step makes.
+    themselves refuse, and variables to save that no step makes. Returns what each step leaves, as
+    wide as it and later ones need it (`Verb.sized`).
     """
-    given = ds
+    given, left = ds, []
     # One block, since where blocks must be whole the runner sees to it.
     ds = ds.assign({name: array.variable.chunk(-1) for name, array in ds.data_vars.items()})
     if recipe.starts_with_frames and "mask" in ds:  # which is known when the frames are integrated
@@ -32,12 +33,14 @@ def rehearse(recipe: Recipe, ds: xr.Dataset) -> None:
             if not step.finds and step.verb != INTEGRATE:
                 ds = step.definition.function(ds, *_imagined(ds, step, found), **step.options)
             found |= dict.fromkeys(FOUND.get(step.verb, ()), step)
+            left.append(ds)
     for name in recipe.save:
         if name not in ds:
             made = [str(name) for name in ds.data_vars if name not in given] or [*ds.data_vars]
             raise RecipeError(
                 f"the recipe saves {name!r}, which no step makes. {nearest(name, map(str, made))}"
             )
+    return left
 
 
 def _single(steps: Sequence[Step]) -> list[str]:

@@ -11,6 +11,8 @@ from ndtomo_dask.block_sizes import image_block, inner_chunk, shard_of_projectio
 from ndtomo_dask.plan import Plan
 
 Sizes = dict[str, int]
+RESIZING = ("crop", "pad", "rebin", "rebin_axis")
+"""Verbs that leave data of other sizes."""
 
 
 @dataclass
@@ -59,3 +61,15 @@ def open_images(stage: Stage, **options: Any) -> None:
     stage.block = image_block(
         stage.sizes, stage.itemsize, allowed_mem=stage.allowed_mem, multiple=inner, **options
     )
+
+
+def resize(stage: Stage, left: xr.Dataset) -> None:
+    """Take the sizes, and the geometry, that a step has left; blocks change as these do."""
+    name = "sinogram" if "angle" in stage.sizes else "volume"
+    before, sizes = stage.sizes, {str(dim): size for dim, size in left[name].sizes.items()}
+    stage.sizes = {dim: sizes[dim] for dim in before}
+    stage.block = {
+        dim: max(1, min(size, -(-stage.block[dim] * size // before[dim])))
+        for dim, size in stage.sizes.items()
+    }
+    stage.scan = left

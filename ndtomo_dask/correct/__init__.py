@@ -7,6 +7,8 @@ along the way, at the price of reading the data once more.
 
 from ndtomo_dask.correct.air import find_air, remove_air
 from ndtomo_dask.correct.background import subtract_background
+from ndtomo_dask.correct.bins import rebin, rebin_axis
+from ndtomo_dask.correct.extent import crop, pad
 from ndtomo_dask.correct.flux import (
     find_projection_scale,
     normalize_monitor,
@@ -18,6 +20,7 @@ from ndtomo_dask.correct.rings import remove_rings
 from ndtomo_dask.correct.transmission import flat_field
 
 __all__ = [
+    "crop",
     "find_air",
     "find_bad_channels",
     "find_projection_scale",
@@ -26,6 +29,9 @@ __all__ = [
     "mask_channels",
     "normalize_monitor",
     "normalize_projections",
+    "pad",
+    "rebin",
+    "rebin_axis",
     "remove_air",
     "remove_outliers",
     "remove_rings",

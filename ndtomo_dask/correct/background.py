@@ -6,14 +6,13 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask import plan
-from ndtomo_dask.apply import allowed_memory, block_of, is_lazy, planned_sinogram, sizes_of
-from ndtomo_dask.correct.correction import correct_blocks, mask_beside
+from ndtomo_dask.apply import planned_sinogram
+from ndtomo_dask.correct.correction import correct_blocks, mask_beside, planned_volume
 from ndtomo_dask.errors import check_choice
 from ndtomo_dask.kernels import background
 from ndtomo_dask.kernels.gaps import kept_samples
-from ndtomo_dask.schema import floating, label, require
-from ndtomo_dask.variables import SINOGRAM, VOLUME, VOLUME_WITHOUT_BACKGROUND
+from ndtomo_dask.schema import floating, label
+from ndtomo_dask.variables import SINOGRAM, VOLUME_WITHOUT_BACKGROUND
 
 _VERB = "subtract_background"
 
@@ -69,7 +68,7 @@ def subtract_background(
     """
     check_choice("variable", variable, ("sinogram", "volume"))
     rays = variable == "sinogram"
-    spectra = planned_sinogram(ds, _VERB, ["channel"]) if rays else _planned_volume(ds)
+    spectra = planned_sinogram(ds, _VERB, ["channel"]) if rays else planned_volume(ds, _VERB)
     asked = {
         "width": width, "smooth": smooth, "smoothness": smoothness, "asymmetry": asymmetry,
         "order": order,
@@ -87,17 +86,6 @@ def subtract_background(
     if not rays:
         corrected = corrected.drop_attrs().assign_attrs(units=spectra.attrs.get("units", ""))
     return label(ds, {made: corrected}, step=_VERB, variable=variable, method=method, **options)
-
-
-def _planned_volume(ds: xr.Dataset) -> xr.DataArray:
-    volume = require(ds, VOLUME, verb=_VERB, whole=["channel"])
-    if is_lazy(volume):
-        itemsize = volume.dtype.itemsize
-        planned = plan.correct(
-            _VERB, sizes_of(volume), block_of(volume), itemsize, allowed_mem=allowed_memory(None)
-        )
-        planned.checked("Open the store in smaller blocks: open_scan(path, allowed_mem=...).")
-    return volume
 
 
 def subtract_background_block(

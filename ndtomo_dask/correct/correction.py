@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.apply import apply_kernel
+from ndtomo_dask import plan
+from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, is_lazy, sizes_of
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.schema import floating, require, valid_mask
-from ndtomo_dask.variables import MASK, SINOGRAM, SINOGRAM_VARIANCE, Variable
+from ndtomo_dask.variables import CHANNEL, MASK, SINOGRAM, SINOGRAM_VARIANCE, VOLUME, Variable
 
 Side = Literal["both", "first", "last"]
 
@@ -41,6 +42,18 @@ def correct_blocks(
     """Apply a correction that leaves the unit of the data as it was."""
     corrected = apply_kernel(block, sinogram, *beside, dtype=floating(sinogram.dtype), **options)
     return corrected.assign_attrs(sinogram.attrs)
+
+
+def planned_volume(ds: xr.Dataset, verb: str) -> xr.DataArray:
+    """Return the volume in whole spectra, if a verb can work on it in the memory allowed."""
+    volume = require(ds, VOLUME, verb=verb, whole=[CHANNEL])
+    if is_lazy(volume):
+        itemsize = volume.dtype.itemsize
+        planned = plan.correct(
+            verb, sizes_of(volume), block_of(volume), itemsize, allowed_mem=allowed_memory(None)
+        )
+        planned.checked("Open the store in smaller blocks: open_scan(path, allowed_mem=...).")
+    return volume
 
 
 def mask_beside(ds: xr.Dataset, verb: str) -> tuple[list[xr.DataArray], dict[str, Any]]:
