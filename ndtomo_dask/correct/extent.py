@@ -110,7 +110,7 @@ def _center_moved(ds: xr.Dataset, before: xr.Dataset, steps: int) -> xr.Dataset:
 
 
 def pad(
-    ds: xr.Dataset, *, translation: int | Sequence[int], fill: Literal["edge", "zero"] = "edge"
+    ds: xr.Dataset, *, translation: int | Sequence[int] = 1, fill: Literal["edge", "zero"] = "edge"
 ) -> xr.Dataset:
     """Add translations at both sides of a scan; the rotation center moves along.
 
