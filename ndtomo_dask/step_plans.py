@@ -156,7 +156,7 @@ def _find_clusters(stage: Stage, step: Step) -> list[Plan]:
 
 
 def _map_clusters(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
-    return [_per_pixel("map_clusters", stage, stage.sizes["channel"], 1, slab=GRAM_ROWS)]
+    return [_per_pixel("map_clusters", stage, stage.sizes["channel"], 8, slab=GRAM_ROWS)]
 
 
 def _find_peaks(stage: Stage, step: Step) -> list[Plan]:
