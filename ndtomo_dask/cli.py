@@ -26,6 +26,7 @@ from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.schema import package_version
 from ndtomo_dask.survey import survey_scan
 from ndtomo_dask.synthetic import simulate_scan
+from ndtomo_dask.synthetic.sizes import plan_scan, scan_sizes, seconds_per_block
 
 EXIT_DAMAGED, EXIT_USER_ERROR = 1, 2
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -88,28 +89,41 @@ def _parser() -> argparse.ArgumentParser:
 def _add_simulate(commands: "Commands") -> None:
     parser = commands.add_parser("simulate", help="simulate an XRD-CT scan with known truth")
     parser.add_argument("output", type=Path, help="where to write: scan.nxs, or a store scan.zarr")
-    parser.add_argument("--size", type=int, default=64, help="translations (default 64)")
-    parser.add_argument("--angles", type=int, default=96, help="projections (default 96)")
-    parser.add_argument("--channels", type=int, default=250, help="points of 2θ (default 250)")
-    parser.add_argument("--slices", type=int, default=0, help="slices along z (default: no z)")
+    parser.add_argument(
+        "--size", default="64", help="translations (default 64), or bytes of the scan, such as 1TB"
+    )
+    parser.add_argument("--angles", type=int, help="projections (default 96)")
+    parser.add_argument("--channels", type=int, help="points of 2θ (default 250)")
+    parser.add_argument("--slices", type=int, help="slices along z (default: no z)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("--plan", action="store_true", help="say what it will cost; write nothing")
+    parser.add_argument("--resume", action="store_true", help="finish an interrupted store")
     parser.add_argument("--overwrite", action="store_true", help="replace the output")
     parser.set_defaults(command=_simulate)
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    ds = simulate_scan(
-        size=options.size,
-        angles=options.angles,
-        channels=options.channels,
-        slices=options.slices,
-        seed=options.seed,
-    )
+    words = str(options.size).isdecimal()
+    sizes = {"size": int(options.size)} if words else scan_sizes(options.size)
+    given = {name: getattr(options, name) for name in ("angles", "channels", "slices")}
+    sizes |= {name: value for name, value in given.items() if value is not None}
+    ds = simulate_scan(**sizes, seed=options.seed)
+    if options.plan:
+        _print_plan(ds)
+        return
     with runtime.progress():
         if options.output.suffix == ".zarr":
-            save(ds, options.output, overwrite=options.overwrite)
+            save(ds, options.output, overwrite=options.overwrite, resume=options.resume)
         else:
             export(ds, options.output, variable="sinogram", overwrite=options.overwrite)
+
+
+def _print_plan(ds: xr.Dataset) -> None:
+    made = plan_scan(ds)
+    print(", ".join(f"{size} {dim}" for dim, size in ds["sinogram"].sizes.items()))
+    print(plan.table([made]))
+    hours = made.tasks * seconds_per_block(ds) / 3600
+    print(f"About {hours:.2g} hours of one core, by the time that one block took.")
 
 
 def _add_info(commands: "Commands") -> None:
