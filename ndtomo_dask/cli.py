@@ -104,7 +104,7 @@ def _add_simulate(commands: "Commands") -> None:
 
 def _simulate(options: argparse.Namespace) -> None:
     words = str(options.size).isdecimal()
-    sizes = {"size": int(options.size)} if words else scan_sizes(options.size)
+    sizes: dict[str, Any] = {"size": int(options.size)} if words else scan_sizes(options.size)
     given = {name: getattr(options, name) for name in ("angles", "channels", "slices")}
     sizes |= {name: value for name, value in given.items() if value is not None}
     ds = simulate_scan(**sizes, seed=options.seed)
