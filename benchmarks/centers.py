@@ -23,8 +23,6 @@ class Found:
     miss: float
     error: float
     """What the method itself says about its error."""
-    contested: bool
-    """Whether two methods disagreed."""
 
 
 def search(numbers: Iterable[int], method: str = "auto") -> list[Found]:
@@ -33,8 +31,7 @@ def search(numbers: Iterable[int], method: str = "auto") -> list[Found]:
     for number in numbers:
         scan = scan_number(number)
         found = find_center(scan.image, scan.angles, method=method)  # type: ignore[arg-type]
-        contested = abs(found.check - found.center) > found.error
-        results.append(Found(scan, found.center - scan.center, found.error, bool(contested)))
+        results.append(Found(scan, found.center - scan.center, found.error))
     return results
 
 

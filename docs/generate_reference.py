@@ -25,7 +25,8 @@ GROUPS = {
     ),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",
-        "normalize_monitor", "flat_field", "find_bad_channels", "mask_channels",
+        "normalize_monitor", "flat_field", "absorption_correction", "mask_circle",
+        "find_bad_channels", "mask_channels",
         "interpolate_masked", "remove_outliers", "remove_rings",
         "subtract_background",
     ),

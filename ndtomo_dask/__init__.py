@@ -12,6 +12,7 @@ from ndtomo_dask.clusters import find_clusters, map_clusters
 from ndtomo_dask.compress import compress_channels, expand_channels, find_spectral_basis
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.correct import (
+    absorption_correction,
     crop,
     find_air,
     find_bad_channels,
@@ -19,6 +20,7 @@ from ndtomo_dask.correct import (
     flat_field,
     interpolate_masked,
     mask_channels,
+    mask_circle,
     normalize_monitor,
     normalize_projections,
     pad,
@@ -64,6 +66,7 @@ from ndtomo_dask.synthetic import (
 )
 
 __all__ = [
+    "absorption_correction",
     "align_projections",
     "compress_channels",
     "connect",
@@ -101,6 +104,7 @@ __all__ = [
     "map_components",
     "maps_from_volume",
     "mask_channels",
+    "mask_circle",
     "normalize_monitor",
     "normalize_projections",
     "open_frames",

@@ -56,6 +56,14 @@ PROJECTED_SINOGRAM = Variable(
     "projected_sinogram", _SINOGRAM, "count", "sinogram that the volume would give"
 )
 MONITOR = Variable("monitor", (ANGLE, TRANSLATION), "count", "incident flux")
+TRANSMISSION = Variable(
+    "transmission",
+    (ANGLE, TRANSLATION),
+    "1",
+    "share of a ray that passes the sample",
+    additive=False,
+)
+ATTENUATION = Variable("attenuation", (Y, X), "1/mm", "linear attenuation coefficient")
 FLAT = Variable("flat", (TRANSLATION, CHANNEL), "count", "intensity without sample")
 DARK = Variable("dark", (TRANSLATION, CHANNEL), "count", "intensity without beam")
 MASK = Variable(

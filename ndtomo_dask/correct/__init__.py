@@ -5,9 +5,11 @@ A correction is lazy and leaves its input alone. What it needs to know of the wh
 along the way, at the price of reading the data once more.
 """
 
+from ndtomo_dask.correct.absorption import absorption_correction
 from ndtomo_dask.correct.air import find_air, remove_air
 from ndtomo_dask.correct.background import subtract_background
 from ndtomo_dask.correct.bins import rebin, rebin_axis
+from ndtomo_dask.correct.circle import mask_circle
 from ndtomo_dask.correct.extent import crop, pad
 from ndtomo_dask.correct.flux import (
     find_projection_scale,
@@ -20,6 +22,7 @@ from ndtomo_dask.correct.rings import remove_rings
 from ndtomo_dask.correct.transmission import flat_field
 
 __all__ = [
+    "absorption_correction",
     "crop",
     "find_air",
     "find_bad_channels",
@@ -27,6 +30,7 @@ __all__ = [
     "flat_field",
     "interpolate_masked",
     "mask_channels",
+    "mask_circle",
     "normalize_monitor",
     "normalize_projections",
     "pad",
