@@ -111,7 +111,7 @@ def _no_signal(file: h5py.File, scans: Sequence[str]) -> str:
     if frames:
         return (
             f"scan {scan} of {file.filename} holds frames of the detector {frames[0]!r}, not "
-            f"spectra. Integrate them to patterns first."
+            f"spectra. Integrate them: nd.integrate(nd.open_frames(...), calibration='x.poni')."
         )
     counters = ", ".join(arrays) or "nothing"
     return (

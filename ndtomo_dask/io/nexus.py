@@ -267,8 +267,9 @@ def _against_names(
 def _listed_dims(piece: HDF5Array, grid: Grid) -> tuple[str, ...]:
     if piece.ndim > 2:
         raise SchemaError(
-            f"{piece.dataset} {piece.shape} holds detector frames. Integrate them to patterns "
-            f"first, or map a dataset with a spectrum or a number per point."
+            f"{piece.dataset} {piece.shape} holds detector frames. Integrate them, "
+            f"nd.integrate(nd.open_frames(...), calibration='x.poni'), or map a dataset with a "
+            f"spectrum or a number per point."
         )
     return (grid.slow, grid.fast, CHANNEL)[: piece.ndim + 1]
 

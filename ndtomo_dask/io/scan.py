@@ -15,6 +15,7 @@ from ndtomo_dask.io.dimensions import KINDS
 from ndtomo_dask.io.families import known_map
 from ndtomo_dask.io.growing import growing_store
 from ndtomo_dask.io.layout import open_store
+from ndtomo_dask.io.line_series import is_line_series, open_lines
 from ndtomo_dask.io.ndtomo import is_ndtomo, open_ndtomo
 from ndtomo_dask.io.nexus import open_followed, open_mapped
 from ndtomo_dask.io.pieces import Place
@@ -42,7 +43,8 @@ def open_scan(
     Parameters
     ----------
     path
-        A store (folder), or an HDF5 file; ``.xy`` and ``.asc`` hold one spectrum.
+        A store (folder), or an HDF5 file; ``.xy`` and ``.asc`` hold one spectrum. A folder of CBF,
+        EDF or TIFF files with one line each has a table ``positions.csv`` beside them.
     layout
         Of a store: ``"images"`` (default) for corrections and `reconstruct`, ``"spectra"`` for
         `find_components` and `fit_peaks`. A file is read in the blocks that its own chunks allow.
@@ -82,6 +84,9 @@ def open_scan(
     path = Path(path)
     _check_expected(expect)
     block_bytes = min(LARGEST_BLOCK, max(MB, allowed_memory(allowed_mem) // 4))
+    if is_line_series(path):
+        ds = record(open_lines(path), "open_scan", path=path.name)
+        return _as_expected(ds, expect, path)
     if path.is_dir():
         if datasets:
             raise OptionError(

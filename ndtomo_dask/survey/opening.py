@@ -12,6 +12,7 @@ import xarray as xr
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.io.dimensions import SPECTRAL_WORDS, dimension_of
 from ndtomo_dask.io.hdf5 import open_file
+from ndtomo_dask.io.line_series import is_line_series
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.survey.content import dims_by_content
 from ndtomo_dask.survey.finding import Finding, undetermined
@@ -54,7 +55,7 @@ class Opened:
 def open_for_survey(path: Path, given: Mapping[str, Any]) -> Opened:
     """Open a scan in small blocks, settling what its file leaves open where its content does."""
     options = {name: value for name, value in given.items() if value is not None}
-    numbers = [] if path.is_dir() else numbers_of(path)
+    numbers = [] if path.is_dir() or is_line_series(path) else numbers_of(path)
     try:
         ds = open_scan(path, allowed_mem=SMALL, **options)
     except SchemaError as error:
