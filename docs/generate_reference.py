@@ -21,7 +21,8 @@ GROUPS = {
     "Frames": ("open_frames", "integrate", "simulate_frames", "export_frames"),
     "Simulate": (
         "simulate_scan", "simulate_maps", "simulate_spectra", "simulate_volume",
-        "pattern_from_reflections", "simulate_defects",
+        "pattern_from_reflections", "simulate_defects", "simulate_acquisition",
+        "simulate_measurement",
     ),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",

@@ -57,9 +57,11 @@ from ndtomo_dask.references import fit_references, phase_fractions
 from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import (
     pattern_from_reflections,
+    simulate_acquisition,
     simulate_defects,
     simulate_frames,
     simulate_maps,
+    simulate_measurement,
     simulate_scan,
     simulate_spectra,
     simulate_volume,
@@ -123,9 +125,11 @@ __all__ = [
     "remove_rings",
     "save",
     "set_rotation_center",
+    "simulate_acquisition",
     "simulate_defects",
     "simulate_frames",
     "simulate_maps",
+    "simulate_measurement",
     "simulate_scan",
     "simulate_spectra",
     "simulate_volume",

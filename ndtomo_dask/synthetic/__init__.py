@@ -1,5 +1,6 @@
 """Simulated samples, spectra and scans with known truth: what tests, demo and tutorials feed on."""
 
+from ndtomo_dask.synthetic.acquisition import simulate_acquisition, simulate_measurement
 from ndtomo_dask.synthetic.defects import simulate_defects
 from ndtomo_dask.synthetic.frames import simulate_frames
 from ndtomo_dask.synthetic.maps import simulate_maps, simulate_volume
@@ -15,9 +16,11 @@ __all__ = [
     "ENERGY",
     "Q_RANGE",
     "pattern_from_reflections",
+    "simulate_acquisition",
     "simulate_defects",
     "simulate_frames",
     "simulate_maps",
+    "simulate_measurement",
     "simulate_scan",
     "simulate_spectra",
     "simulate_volume",
