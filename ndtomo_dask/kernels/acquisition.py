@@ -82,7 +82,7 @@ def interlaced_angles(angles: int, passes: int, interlacing: Interlacing) -> Int
 def _reversed_bits(number: int) -> float:
     """Place of a number in the van der Corput sequence: its bits, mirrored at the point."""
     digits = f"{number:b}"[::-1]
-    return sum(int(bit) / 2 ** (place + 1) for place, bit in enumerate(digits))
+    return int(digits, 2) / 2.0 ** len(digits)
 
 
 def visit(acquisition: Acquisition) -> Visits:

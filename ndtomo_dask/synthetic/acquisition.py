@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.apply import apply_kernel, split_blocks
+from ndtomo_dask.apply import apply_kernel, sizes_of, split_blocks
 from ndtomo_dask.coordinates import axis_variable
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
@@ -135,7 +135,7 @@ def simulate_measurement(ds: xr.Dataset, acquisition: xr.Dataset) -> xr.Dataset:
     seen = apply_kernel(
         measure_frame, split_blocks(volume, {TIME: 1}),
         xr.DataArray(weights, dims=(TIME, ANGLE, TRANSLATION)),
-        core=["y", "x"], out=dict(moments.sizes), dtype="float32", geometry=geometry, step=step,
+        core=["y", "x"], out=sizes_of(moments), dtype="float32", geometry=geometry, step=step,
         advance=(turned.values - nominal[:, None]) / turn, turn=float(np.deg2rad(turn)),
     )  # fmt: skip
     sinogram = seen.sum(TIME)
