@@ -1,5 +1,6 @@
 """Where the frames of a scan lie, and reading them: each once, in the order of the disk."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -11,6 +12,13 @@ import numpy as np
 
 from ndtomo_dask.errors import BackendError, StoreError
 
+_HEAD = 2**16
+"""Bytes in which the header of an image ends."""
+_MARKS = {
+    ".cbf": (b"\x0c\x1a\x04\xd5", re.compile(rb"X-Binary-Size:\s*(\d+)")),
+    ".edf": (b"}\n", re.compile(rb"(?:EDF_BinarySize|Size)\s*=\s*(\d+)")),
+}
+"""What ends a header, and where it says how many bytes follow."""
 READ_BYTES = 64 * 2**20
 """Frames that share a chunk of a file are read together up to this size."""
 
@@ -170,12 +178,34 @@ def _read_image(run: FrameRun, indexes: Sequence[int]) -> Iterator[np.ndarray | 
 def read_image(path: str, index: int = 0) -> np.ndarray | Unreadable:
     """Read a frame of an image file by fabio."""
     fabio = require_fabio()
+    if not _is_whole(Path(path)):
+        return Unreadable(f"{Path(path).name}: its end is missing")
     try:
         with fabio.open(path) as image:
             frame = image.data if index == 0 else image.get_frame(index).data
             return np.array(frame)
     except Exception as error:  # fabio's readers raise whatever they meet
         return Unreadable(f"{Path(path).name}: {_brief(error)}")
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a CBF or EDF file has as many bytes as its header says.
+
+    fabio fills the end of a short EDF file with zeros, and never returns from a short CBF header.
+    """
+    end, size = _MARKS.get(path.suffix.lower(), (b"", None))
+    if size is None:
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return True  # which fabio will say better
+    mark = head.find(end)
+    found = size.search(head[:mark]) if mark >= 0 else None
+    if found is None:
+        return mark >= 0
+    return path.stat().st_size >= mark + len(end) + int(found[1])
 
 
 def _brief(error: BaseException) -> str:

@@ -179,16 +179,23 @@ def _sources(dataset: h5py.Dataset, folder: Path) -> list[tuple[int, FrameRun]] 
     found = []
     for source in dataset.virtual_sources():
         first, last = source.vspace.get_select_bounds()
-        inner_first, inner_last = source.src_space.get_select_bounds()
         count = last[0] - first[0] + 1
+        inner = _first_of(source.src_space, count)
         whole = tuple(last[1:]) == tuple(size - 1 for size in dataset.shape[1:])
-        plain = whole and len(inner_first) == 3 and inner_last[0] - inner_first[0] + 1 == count
-        if dataset.ndim != 3 or not plain or "%b" in source.file_name:
+        if dataset.ndim != 3 or not whole or inner is None or "%b" in source.file_name:
             return None
         path = dataset.file.filename if source.file_name == "." else source.file_name
-        run = FrameRun(str(folder / path), source.dset_name, int(inner_first[0]), int(count))
+        run = FrameRun(str(folder / path), source.dset_name, inner, int(count))
         found.append((int(first[0]), run))
     return found
+
+
+def _first_of(space: Any, count: int) -> int | None:
+    """Return the first frame that a virtual dataset takes of a source; None if not in a row."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return 0
+    first, last = space.get_select_bounds()
+    return int(first[0]) if len(first) == 3 and last[0] - first[0] + 1 == count else None
 
 
 def _eiger_parts(file: h5py.File) -> list[str]:

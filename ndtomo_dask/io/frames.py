@@ -51,7 +51,7 @@ class FrameReader:
 
 @dataclass(frozen=True)
 class FrameStack:
-    """Frames as an array, of which Dask reads pieces."""
+    """Frames as an array, of which Dask reads pieces; what cannot be read is dead pixels."""
 
     reader: FrameReader
 
@@ -69,12 +69,18 @@ class FrameStack:
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
         numbers = range(*key[0].indices(self.reader.count))
-        frames = []
-        for number, frame in self.reader.read(numbers):
-            if isinstance(frame, Unreadable):
-                raise StoreError(f"{self.reader.name(number)} cannot be read: {frame.reason}.")
-            frames.append(frame[key[1:]])
-        return np.stack(frames)
+        frames = [
+            self._dead if isinstance(frame, Unreadable) else frame
+            for _, frame in self.reader.read(numbers)
+        ]
+        return np.stack(frames)[:, *key[1:]]
+
+    @property
+    def _dead(self) -> np.ndarray:
+        """A frame of nothing but dead pixels."""
+        kind = self.dtype
+        dead = np.nan if kind.kind == "f" else -1 if kind.kind == "i" else np.iinfo(kind).max
+        return np.full(self.shape[1:], dead, kind)
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return self.reader.__dask_tokenize__()
