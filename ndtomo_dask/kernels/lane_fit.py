@@ -21,7 +21,7 @@ from ndtomo_dask.kernels.fit_starts import (
 from ndtomo_dask.kernels.fit_work import Float64, Results, Work
 from ndtomo_dask.kernels.lane_steps import find_lane_steps
 from ndtomo_dask.kernels.lane_work import Lanes
-from ndtomo_dask.kernels.lanes import LANES, entry, sweep_lanes
+from ndtomo_dask.kernels.lanes import LANES, PEAK, entry, sweep_lanes
 from ndtomo_dask.kernels.levenberg_marquardt import (
     CONVERGED,
     EXACT_STOP,
@@ -47,8 +47,8 @@ from ndtomo_dask.kernels.pixel_fit import (
 )
 from ndtomo_dask.kernels.starts import largest
 
-EMPTY, LOADED, LINEAR, STEPPING = range(4)
-"""What a lane waits for: a spectrum, the sums at its start, a linear step, a step."""
+EMPTY, LOADED, STEPPING = range(3)
+"""What a lane waits for: a spectrum, the sums at its start, a step."""
 GOING, ODD = -1, -2
 """Ends of a lane beside those of `FitStatus`: none yet, and what is left to `pixel_fit`."""
 
@@ -85,7 +85,7 @@ def fit_lanes(
             lanes.t, problem.t.size, lanes.background, problem.codes.size, lanes.trial, lanes.y,
             lanes.rows, lanes.factors, lanes.sums,
         )  # fmt: skip
-        _judge(problem, lanes, count)
+        _judge(problem, work, lanes, count)
 
 
 @compiled(inline=True)
@@ -122,26 +122,20 @@ def _load_lane(
 def _set_lane(
     problem: Problem, work: Work, lanes: Lanes, lane: int, scale: float, pixel: int
 ) -> None:
-    """Copy start and bounds to a lane, open for the linear step and closed for all else."""
+    """Copy start and bounds to a lane."""
     parameters, start = work.parameters, min(pixel, problem.start.shape[0] - 1)
-    several = problem.codes.size > 1
     for i in range(parameters.size):
         place, free = i * LANES + lane, problem.source[i]
         value, area = parameters[i], free >= 0 and problem.areas[free]
         lanes.goal[place] = value
-        lanes.trial[place] = 0.0 if area else value
-        lanes.least[place] = work.low[free] if free >= 0 else value
-        lanes.most[place] = work.high[free] if free >= 0 else value
-        linear = free >= 0 and problem.of_data[i]
-        lanes.low[place], lanes.high[place] = lanes.trial[place], lanes.trial[place]
-        if linear:
-            lanes.low[place] = 0.0 if area and several else -np.inf
-            lanes.high[place] = np.inf
+        lanes.trial[place] = 1.0 if area and not value > 0.0 else value
+        lanes.low[place] = work.low[free] if free >= 0 else value
+        lanes.high[place] = work.high[free] if free >= 0 else value
         unit = problem.unit[i] * (scale if problem.of_data[i] else 1.0)
         lanes.given[place] = (problem.start[start, i] - problem.origin[i]) / unit
     lanes.phase[lane], lanes.pixel[lane], lanes.tried[lane] = LOADED, pixel, 0
     lanes.ended[lane] = GOING
-    lanes.scale[lane], lanes.damping[lane], lanes.growth[lane] = scale, 0.0, 2.0
+    lanes.scale[lane], lanes.damping[lane], lanes.growth[lane] = scale, 1e-3, 2.0
 
 
 @compiled(inline=True)
@@ -158,9 +152,7 @@ def _propose(problem: Problem, work: Work, lanes: Lanes, count: int) -> None:
     for i in range(step.size):
         trial[i] = min(max(current[i] + step[i], low[i]), high[i])
     for lane in range(LANES):
-        if lanes.phase[lane] == LINEAR:
-            _end_linear(problem, lanes, lane)
-        elif lanes.phase[lane] == STEPPING and lanes.ended[lane] == GOING:
+        if lanes.phase[lane] == STEPPING and lanes.ended[lane] == GOING:
             lanes.tried[lane] += 1
             _end_lane(problem, lanes, lane, count)
 
@@ -207,32 +199,83 @@ def _end_lane(problem: Problem, lanes: Lanes, lane: int, count: int) -> None:
 
 
 @compiled(inline=True)
-def _end_linear(problem: Problem, lanes: Lanes, lane: int) -> None:
-    """Begin at the linear solution, where it has an area, and close the bounds."""
-    found, several = lanes.regular[lane] > 0.0, problem.codes.size > 1
-    for i in range(problem.unit.size):
-        place, free = i * LANES + lane, problem.source[i]
-        value = lanes.trial[place] if found else lanes.current[place]
-        if free >= 0 and problem.areas[free] and value <= 0.0:
+def _solve_linear(problem: Problem, work: Work, lanes: Lanes, lane: int) -> bool:
+    """Find areas and background by one linear step from the start; return whether it can be done.
+
+    The sums at its end follow from those at the start.
+    """
+    linear, sums, several = lanes.linear, lanes.sums, problem.codes.size > 1
+    q, last = linear.size, lanes.current.size // LANES
+    current, low, high, normal, step = (
+        work.current, work.open_low, work.open_high, work.normal, work.step
+    )  # fmt: skip
+    for a in range(q):
+        i = linear[a]
+        for b in range(a + 1):
+            value = sums[entry(i, linear[b]) + lane]
+            normal[a, b], normal[b, a] = value, value
+        value = sums[entry(last, i) + lane]
+        normal[a, q], normal[q, a] = value, value
+        current[a], high[a] = lanes.trial[i * LANES + lane], np.inf
+        low[a] = 0.0 if several and problem.areas[problem.source[i]] else -np.inf
+    found, _ = find_step(
+        normal, work.free[: q + 1], work.order, work.factor, work.solution, step, current, low,
+        high, 0.0,
+    )  # fmt: skip
+    for k in range(problem.codes.size):
+        work.heights[k] = 1.0
+    for a in range(q):
+        i = linear[a]
+        place, area = i * LANES + lane, problem.areas[problem.source[i]]
+        value = current[a] + (step[a] if found else 0.0)
+        if area and (value <= 0.0 or not found):
             value = lanes.goal[place] * (0.1 if several else 1.0)
-        if free >= 0 and math.isfinite(lanes.given[place]):
+        if math.isfinite(lanes.given[place]):
             value = lanes.given[place]
-        low, high = lanes.least[place], lanes.most[place]
-        lanes.trial[place], lanes.low[place], lanes.high[place] = (
-            min(max(value, low), high),
-            low,
-            high,
-        )
+        lanes.trial[place] = min(max(value, lanes.low[place]), lanes.high[place])
+        step[a] = lanes.trial[place] - current[a]
+        if area:
+            work.heights[i // PEAK] = lanes.trial[place] / current[a]
+    return _move_sums(problem, work, lanes, lane)
 
 
 @compiled(inline=True)
-def _judge(problem: Problem, lanes: Lanes, count: int) -> None:
+def _move_sums(problem: Problem, work: Work, lanes: Lanes, lane: int) -> bool:
+    """Bring the sums of a lane to where a step of its linear parameters leads, without a sweep.
+
+    The residual changes by the derivatives by these, and a peak's other derivatives grow with
+    its area, of which ``work.heights`` has the ratios.
+    """
+    linear, sums, step, ratio = lanes.linear, lanes.sums, work.step, work.heights
+    last, peaks = lanes.current.size // LANES, problem.codes.size
+    cost = sums[entry(last, last) + lane]
+    for a in range(linear.size):
+        cost -= step[a] * sums[entry(last, linear[a]) + lane]
+    for i in range(last):
+        for a in range(linear.size):
+            j = linear[a]
+            pull = step[a] * sums[entry(max(i, j), min(i, j)) + lane]
+            sums[entry(last, i) + lane] -= pull
+    for a in range(linear.size):
+        cost -= step[a] * sums[entry(last, linear[a]) + lane]
+    for k in range(peaks):
+        for i in range(PEAK * k + 1, PEAK * k + PEAK):
+            for j in range(i + 1):
+                sums[entry(i, j) + lane] *= ratio[k]
+            for j in range(i, last + 1):
+                sums[entry(j, i) + lane] *= ratio[k]
+    lanes.cost[lane] = max(cost, 0.0)
+    return math.isfinite(cost)
+
+
+@compiled(inline=True)
+def _judge(problem: Problem, work: Work, lanes: Lanes, count: int) -> None:
     """Accept the trial of every lane or damp its next step more; note which lanes are done."""
     sums, accepted = lanes.sums, lanes.accepted
     for lane in range(LANES):
         accepted[lane] = 0.0
         if lanes.phase[lane] != EMPTY:
-            _judge_lane(problem, lanes, lane, sums[entry(count, count) + lane])
+            _judge_lane(problem, work, lanes, lane, sums[entry(count, count) + lane])
     for i in range(0, sums.size, LANES):
         take(sums[i:], accepted, lanes.normal[i:])
     for i in range(0, count * LANES, LANES):
@@ -247,15 +290,12 @@ def take(source: Float64, accepted: Float64, target: Float64) -> None:
 
 
 @compiled(inline=True)
-def _judge_lane(problem: Problem, lanes: Lanes, lane: int, new: float) -> None:
+def _judge_lane(problem: Problem, work: Work, lanes: Lanes, lane: int, new: float) -> None:
     """Do what `levenberg_marquardt.minimize` does after a step."""
     phase, damping, ended = lanes.phase, lanes.damping, lanes.ended
-    if phase[lane] != STEPPING:
-        lanes.accepted[lane], lanes.cost[lane] = 1.0, new
-        if phase[lane] == LINEAR:
-            damping[lane] = 1e-3
-        phase[lane] += 1
-        if not math.isfinite(new):
+    if phase[lane] == LOADED:
+        lanes.accepted[lane], phase[lane] = 1.0, STEPPING
+        if not (math.isfinite(new) and _solve_linear(problem, work, lanes, lane)):
             ended[lane] = ODD
         return
     drop, cost = lanes.drop[lane], lanes.cost[lane]

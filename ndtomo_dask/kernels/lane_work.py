@@ -34,9 +34,6 @@ class Lanes(NamedTuple):
     trial: Float64
     low: Float64
     high: Float64
-    least: Float64
-    """Bounds; ``low`` and ``high`` are open or closed for the linear step."""
-    most: Float64
     goal: Float64
     given: Float64
     """Starts that were given; else NaN."""
@@ -51,7 +48,10 @@ class Lanes(NamedTuple):
     cost: Float64
     scale: Float64
     accepted: Float64
+    linear: Integers
+    """The free parameters that the model is linear in."""
     phase: Integers
+    """(lane,), as all that follows"""
     pixel: Integers
     tried: Integers
     ended: Integers
@@ -70,13 +70,14 @@ def allocate_lanes(problem: Problem) -> Lanes:
             for b in range(a + 1):
                 place = entry(PEAK * peaks + a, PEAK * peaks + b)
                 matrix[place : place + LANES] = background[a] @ background[b]
-    vectors = [np.zeros(parameters * LANES) for _ in range(10)]
+    vectors = [np.zeros(parameters * LANES) for _ in range(8)]
     for vector in vectors:
         vector[2 * LANES : 3 * LANES] = 1.0
     return Lanes(
         t, background, np.zeros(filled * LANES), np.zeros((PEAK * peaks + 1) * ROW),
         np.zeros(peaks * FACTORS), *matrices, *vectors,
         *(np.zeros(LANES) for _ in range(8)),
+        np.flatnonzero(problem.of_data & (problem.source >= 0)).astype(np.int64),
         *(np.zeros(LANES, dtype=np.int64) for _ in range(4)),
     )  # fmt: skip
 

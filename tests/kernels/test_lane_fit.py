@@ -89,6 +89,20 @@ def test_starts_and_bounds_by_pixel_stay_with_their_pixel():
     assert_same(whole, shuffled, order)
 
 
+@pytest.mark.parametrize("held", ["area", "position", "fwhm"])
+def test_parameters_are_held_in_lanes_too(held, monkeypatch):
+    data, x, model, _ = counts(np.random.default_rng(5), LANES + 9, 1, 64)
+    bounds = {held: {"area": (9000.0,) * 2, "position": (31.0,) * 2, "fwhm": (6.0,) * 2}[held]}
+    lanes = fit_model(data, x, model, bounds=bounds)
+    monkeypatch.setattr(least_squares, "suits_lanes", lambda _: False)
+    alone = fit_model(data, x, model, bounds=bounds)
+    np.testing.assert_array_equal(lanes.status, alone.status)
+    fitted = lanes.status[:, 0] <= FitStatus.STALLED
+    assert fitted.mean() > 0.8
+    assert np.all(lanes[f"p0.{held}"][fitted] == bounds[held][0])
+    assert np.nanmax(np.abs(lanes.values - alone.values) / lanes.errors) < FIT_PEER
+
+
 def test_backgrounds_of_other_spectra_are_fitted_in_lanes_too(monkeypatch):
     data, x, _, _ = counts(np.random.default_rng(4), LANES, 1, 64)
     model = PeakModel({"p0": "pseudo_voigt"}, ["chebyshev:3", np.sin(x / 9)])
