@@ -24,6 +24,8 @@ class Lanes(NamedTuple):
     y: Float64
     rows: Float64
     factors: Float64
+    linear: Integers
+    """The free parameters that the model is linear in."""
     sums: Float64
     """The normal matrix of the trial point; (entry, lane)"""
     normal: Float64
@@ -48,10 +50,7 @@ class Lanes(NamedTuple):
     cost: Float64
     scale: Float64
     accepted: Float64
-    linear: Integers
-    """The free parameters that the model is linear in."""
     phase: Integers
-    """(lane,), as all that follows"""
     pixel: Integers
     tried: Integers
     ended: Integers
@@ -75,9 +74,9 @@ def allocate_lanes(problem: Problem) -> Lanes:
         vector[2 * LANES : 3 * LANES] = 1.0
     return Lanes(
         t, background, np.zeros(filled * LANES), np.zeros((PEAK * peaks + 1) * ROW),
-        np.zeros(peaks * FACTORS), *matrices, *vectors,
+        np.zeros(peaks * FACTORS), np.flatnonzero(problem.of_data & (problem.source >= 0)),
+        *matrices, *vectors,
         *(np.zeros(LANES) for _ in range(8)),
-        np.flatnonzero(problem.of_data & (problem.source >= 0)).astype(np.int64),
         *(np.zeros(LANES, dtype=np.int64) for _ in range(4)),
     )  # fmt: skip
 
