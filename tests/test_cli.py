@@ -6,7 +6,7 @@ import ndtomo_dask as nd
 from ndtomo_dask.cli import EXIT_USER_ERROR, main
 from tests.recipes import write_recipe, write_scan
 
-COMMANDS = ["simulate", "info", "plan", "run", "convert", "export", "settings", "demo"]
+COMMANDS = ["simulate", "info", "survey", "plan", "run", "convert", "export", "settings", "demo"]
 
 
 @pytest.fixture(scope="module")

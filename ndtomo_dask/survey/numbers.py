@@ -8,8 +8,11 @@ import h5py
 import numpy as np
 
 from ndtomo_dask.errors import StoreError
-from ndtomo_dask.io.hdf5 import dataset_paths, open_file
+from ndtomo_dask.io.hdf5 import open_file
+from ndtomo_dask.io.nxdata import attribute_text
 
+MOST = 20_000
+"""Datasets that are looked at: a master of thousands of scans has hundreds of thousands."""
 WORDS = ("monitor", "i0", "ic", "ic0", "ic1", "ion_chamber", "diode", "fpico", "fpico6", "mon")
 """Names of monitors, or the beginning of a name that ends in a number."""
 
@@ -30,17 +33,25 @@ class Numbers:
 
 
 def numbers_of(path: Path) -> list[Numbers]:
-    """List the datasets of numbers in a file, with their units."""
+    """List the datasets of numbers in a file, with their units; the first ones, if there are many.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read, or it holds no dataset.
+    """
+    found: list[Numbers] = []
+
+    def collect(place: str, entry: h5py.HLObject) -> bool | None:
+        if isinstance(entry, h5py.Dataset) and entry.shape and entry.dtype.kind in "iuf":
+            unit = attribute_text(entry, "units")
+            found.append(Numbers(place, entry.shape, entry.dtype, unit))
+        return True if len(found) >= MOST else None  # which ends the walk
+
     with open_file(path) as file:
-        if not dataset_paths(file):
+        file.visititems(collect)
+        if not found and not len(file):
             raise StoreError(f"{path} holds no dataset at all. Write the scan first.")
-        found = []
-        for place in dataset_paths(file):
-            entry = file.get(place)
-            if isinstance(entry, h5py.Dataset) and entry.shape and entry.dtype.kind in "iuf":
-                unit = entry.attrs.get("units")
-                unit = unit.decode() if isinstance(unit, bytes) else unit
-                found.append(Numbers(place, entry.shape, entry.dtype, unit and str(unit)))
     return found
 
 

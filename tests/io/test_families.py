@@ -195,3 +195,10 @@ def test_a_measured_fluorescence_map_is_read_as_it_is(shared_data):
     for element, line in {"Si": 1.74, "Ca": 3.69, "Fe": 6.40, "Cu": 8.04}.items():
         near = total.sel(energy=slice(line - 0.15, line + 0.15))
         assert float(near.energy[near.argmax("channel")]) == pytest.approx(line, abs=0.04), element
+
+
+def test_sub_scans_of_slow_counters_are_passed_over(tmp_path, scan):
+    path = write_bliss(tmp_path / "m.h5", scan)
+    with h5py.File(path, "a") as file:
+        file["1.2/measurement/temperature"] = np.arange(9.0)
+    np.testing.assert_array_equal(nd.open_scan(path).sinogram, scan.sinogram)

@@ -13,6 +13,7 @@ from ndtomo_dask.cli import main
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.hdf5 import HDF5Array
 from ndtomo_dask.survey import survey_scan
+from ndtomo_dask.survey.numbers import numbers_of
 from ndtomo_dask.survey.sample import BUDGET, take_sample
 from tests.formats.bliss import write_bliss
 from tests.formats.xrdct import write_xrdct
@@ -212,3 +213,23 @@ def test_the_command_says_what_it_cannot_write(tmp_path, rng, capsys):
     path = write_hdf5(tmp_path / "scan.h5", raw__counts=rng.random((24, 24)) + 5)
     assert main(["survey", str(path), "--output", str(tmp_path / "recipe.yaml")]) == 2
     assert "is not written: the scan has no angles or dimensions" in capsys.readouterr().err
+
+
+def test_of_a_file_with_many_datasets_the_first_are_looked_at(tmp_path, scan, monkeypatch):
+    monkeypatch.setattr("ndtomo_dask.survey.numbers.MOST", 7)
+    many = {f"log__n{number:03}": np.arange(3.0) for number in range(50)}
+    path = write_hdf5(tmp_path / "scan.h5", **many)
+    assert len(numbers_of(path)) == 7
+    write_bliss(tmp_path / "m.h5", scan)
+    assert survey_scan(tmp_path / "m.h5")["angle span"].answer == "half turn"
+
+
+def test_frames_are_said_to_be_frames(tmp_path, scan):
+    path = write_bliss(tmp_path / "m.h5", scan)
+    with h5py.File(path, "a") as file:
+        del file["1.1/measurement/mca"]
+        file["1.1/measurement/eiger"] = np.ones((1280, 4, 5), np.uint16)
+    found = survey_scan(path)
+    assert found["dimensions"].answer == "undetermined"
+    assert "holds frames of the detector 'eiger'" in found["dimensions"].evidence
+    assert "nd.integrate(nd.open_frames(" in found["dimensions"].evidence
