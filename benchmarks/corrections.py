@@ -77,7 +77,7 @@ def remove_air(ds: xr.Dataset) -> xr.Dataset:
 
 def divide_transmission(ds: xr.Dataset) -> xr.Dataset:
     """Divide by what a diode behind the sample saw."""
-    return nd.normalize_monitor(ds.assign(monitor=ds["true_transmission"]))
+    return nd.absorption_correction(ds.assign(transmission=ds["true_transmission"]))
 
 
 def center(ds: xr.Dataset) -> xr.Dataset:
@@ -150,7 +150,7 @@ CASES = (
     Case("400 single-crystal spots", {"spots": 400}, "`remove_outliers`", nd.remove_outliers),
     Case("19 projections lost", {"missing": 19},
          "`normalize_projections`, `interpolate_masked`", fill_projections),
-    Case("absorbance of 1.5", {"absorption": 1.5}, "`normalize_monitor`, of a diode behind",
+    Case("absorbance of 1.5", {"absorption": 1.5}, "`absorption_correction`, with a diode",
          divide_transmission),
     Case("amorphous matrix", {"amorphous": 0.3}, "`subtract_background`", remove_background,
          also_clean=True),
