@@ -290,9 +290,10 @@ def integrate_block(
     shares = weights.reshape(cells.shape)
     sums = np.zeros((3, len(cells), instrument.points))
     wanted = np.unique(cells[cells != NO_FRAME])
+    unread: dict[str, list[int]] = {}
     for number, frame in reader.read(wanted.tolist()):
         if not isinstance(frame, np.ndarray):
-            LOGGER.warning("%s cannot be read: %s", reader.name(number), frame.reason)
+            unread.setdefault(frame.reason, []).append(number)
             continue
         pattern = table.integrate(frame, average)
         seen = np.isfinite(pattern.intensity)
@@ -301,6 +302,9 @@ def integrate_block(
             sums[0, cell, seen] += share * pattern.intensity[seen]
             sums[1, cell, seen] += share**2 * pattern.variance[seen]
             sums[2, cell, seen] += share
+    for reason, lost in unread.items():
+        others = f" and {len(lost) - 1} other frames" if len(lost) > 1 else ""
+        LOGGER.warning("%s%s cannot be read: %s", reader.name(lost[0]), others, reason)
     return _means(sums).reshape(*numbers.shape[:-1], _MOMENTS, instrument.points)
 
 

@@ -73,7 +73,9 @@ def test_a_frame_that_is_damaged_is_masked_named_and_does_not_end_the_run(scan, 
     assert "mask" not in whole
     _damage(path.parent / "scan0002/detector_0000.h5", frame=3)
     run_recipe(make_recipe(_content(path, poni, tmp_path / "out.zarr")))
-    assert "1 of 40 frames could not be read and are masked: detector_0000.h5:" in caplog.text
+    assert (
+        "1 of 40 frames could not be read and are masked: scan0002/detector_0000.h5:" in caplog.text
+    )
     assert "[3]" in caplog.text
     ds = nd.open_scan(tmp_path / "out.zarr", group="integrated")
     ((angle, translation),) = np.argwhere(ds.mask.values)

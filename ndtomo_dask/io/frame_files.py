@@ -78,9 +78,10 @@ class Located:
     def name(self, number: int) -> str:
         """Say where a frame lies."""
         run, index = self.place(number)
+        file = "/".join(Path(run.path).parts[-2:])  # all files of a beamline may have one name
         if not run.dataset:
-            return f"{Path(run.path).name}[{index}]" if index else Path(run.path).name
-        return f"{Path(run.path).name}:{run.dataset}[{index}]"
+            return f"{file}[{index}]" if index else file
+        return f"{file}:{run.dataset}[{index}]"
 
     def read(
         self, numbers: Sequence[int], shape: tuple[int, int]
