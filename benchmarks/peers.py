@@ -1,8 +1,9 @@
 """The same work by us and by each installed peer, in turn, in one process.
 
-``python -m benchmarks.peers [--reconstruct] [--fit] [--components] [--repeat N]``; all three by
-default. Times are medians per channel or per spectrum; ratios are times over ours, so 20 means that
-we are 20 times faster; errors are distances from a truth that none of the programs made.
+``python -m benchmarks.peers [--reconstruct] [--fit] [--components] [--corrections]
+[--repeat N]``; all four by default. Times are medians per channel or per spectrum; ratios are
+times over ours, so 20 means that we are 20 times faster; errors are distances from a truth that
+none of the programs made.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import component_peers, fit_peers, reconstruct_peers, truth
+from benchmarks import component_peers, correction_peers, fit_peers, reconstruct_peers, truth
 from benchmarks.contest import (
     CORES,
     OURS,
@@ -107,6 +108,7 @@ CONTESTS = {
     "reconstruct": reconstruct_peers.print_all,
     "fit": _print_fit,
     "components": component_peers.print_all,
+    "corrections": correction_peers.print_all,
 }
 
 

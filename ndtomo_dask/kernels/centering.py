@@ -33,8 +33,8 @@ WIDEST_GAP = 2.5
 """Median angle steps across which an opposite projection may still be interpolated."""
 MODEL_ERROR = {"opposite": 0.01, "fourier": 0.1}
 """Error left in noise-free simulated scans by the finite number of angles, in steps."""
-PIXELS_ERROR = 6.0
-"""The same of an image, for one pixel along its edge: few pixels have few gray values."""
+PIXELS_ERROR = 300.0, 0.005
+"""The same of an image, times its pixels, and at least: few pixels have few gray values."""
 STEP = 0.05
 """Spacing of the fine candidates, in translation steps."""
 NEAR = 4.0, 0.03
@@ -159,7 +159,8 @@ def _found(
         seen = center_images.search_images(prepared, theta, low, high, method)  # type: ignore[arg-type]
         if strict and not low < seen.center < high:
             raise _at_the_border(low, high, seen.center)
-        error = float(np.hypot(seen.spread, PIXELS_ERROR / prepared.shape[1]))
+        few = max(PIXELS_ERROR[0] / prepared.shape[1] ** 2, PIXELS_ERROR[1])
+        error = float(np.hypot(seen.spread, few))
         return CenterSearch(seen.center, error, seen.candidates, seen.scores, method)
     finder = _opposite_finder if method == "opposite" else _fourier_finder
     whole, parts = finder(prepared, theta)
