@@ -108,3 +108,27 @@ def as_float(array: da.Array) -> da.Array:
 def variable_attrs(name: str) -> dict[str, str]:
     """Return the unit and the name in words of a variable of the data model."""
     return {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name}
+
+
+def image_key(file: h5py.File, dataset: str) -> np.ndarray | None:
+    """Return what each frame of a stack is, by NXtomo: 0 the sample, 1 flat, 2 dark; or None."""
+    group = dataset.strip("/").rpartition("/")[0]
+    entry = group.rpartition("/")[0]
+    for place in (f"{group}/image_key", f"{entry}/instrument/detector/image_key"):
+        found = file.get(place)
+        if isinstance(found, h5py.Dataset) and found.ndim == 1:
+            return np.asarray(found[()])
+    return None
+
+
+def by_image_key(ds: xr.Dataset, key: np.ndarray | None) -> xr.Dataset:
+    """Take flats and darks out of the projections, and average them, where a key says them."""
+    if key is None or "sinogram" not in ds or ds.sizes[ANGLE] != key.size or not key.any():
+        return ds
+    found = {}
+    for name, number in (("flat", 1), ("dark", 2)):
+        frames = ds["sinogram"].isel({ANGLE: np.flatnonzero(key == number)})
+        if frames.sizes[ANGLE] and name not in ds:
+            mean = frames.mean(ANGLE, dtype=np.float64).astype(frames.dtype)
+            found[name] = mean.assign_attrs(variable_attrs(name))
+    return ds.isel({ANGLE: np.flatnonzero(key == 0)}).assign(found)

@@ -17,7 +17,9 @@ from ndtomo_dask.io.companions import (
     FIELDS,
     MEASURED_BESIDE,
     as_float,
+    by_image_key,
     companion,
+    image_key,
     variable_attrs,
 )
 from ndtomo_dask.io.dimensions import (
@@ -179,6 +181,8 @@ def _open(
     assumed = _against_names(file, array, kind, order) if grid is None else grid.words
     ds.attrs |= {"assumed": assumed} if assumed else {}
     ds = derive_axes(ds.assign_coords(scalars).assign_coords(_coordinates(found, ds)))
+    if grid is None and not follow:
+        ds = by_image_key(ds, image_key(file, array.dataset))
     if follow:
         ds.encoding[WATCHED] = GrowingDataset(array.path, array, order)
     return ds

@@ -202,3 +202,23 @@ def test_sub_scans_of_slow_counters_are_passed_over(tmp_path, scan):
     with h5py.File(path, "a") as file:
         file["1.2/measurement/temperature"] = np.arange(9.0)
     np.testing.assert_array_equal(nd.open_scan(path).sinogram, scan.sinogram)
+
+
+@pytest.mark.parametrize("place", ["entry/data/image_key", "entry/instrument/detector/image_key"])
+def test_flats_and_darks_among_the_projections_are_taken_out(tmp_path, scan, place):
+    kinds = np.array([2, 1, 1] + [0] * 40 + [1, 2])
+    values = np.zeros((45, *scan.sinogram.shape[1:]), np.float32)
+    values[kinds == 0], values[kinds == 1], values[kinds == 2] = scan.sinogram, 700, 7
+    values[1] = 1000
+    angles = np.zeros(45)
+    angles[kinds == 0] = scan.angle
+    with h5py.File(tmp_path / "tomo.nxs", "w") as file:
+        data = file.create_group("entry/data")
+        data.attrs.update(NX_class="NXdata", signal="data", axes=["rotation_angle", "x", "tth"])
+        data["data"], data["rotation_angle"], file[place] = values, angles, kinds
+    ds = nd.open_scan(tmp_path / "tomo.nxs")
+    np.testing.assert_array_equal(ds.sinogram, scan.sinogram)
+    np.testing.assert_array_equal(ds.angle, scan.angle)
+    assert (ds.flat == 800).all()
+    assert (ds.dark == 7).all()
+    assert ds.flat.dims == ("translation", "channel")
