@@ -46,8 +46,8 @@ is told the truth: what is left is not for an estimate to find.
   the diffracted beam passes as much material as the direct one, so a division mends it.
 * **Amorphous matrix.** `subtract_background` takes the glass of the capillary as well, which is
   background, too; so images are compared with that of the clean scan after the same subtraction.
-* **Lost projections.** `normalize_projections` makes them NaN, which FBP leaves out. Filled from the
-  projections before and after, as here, they leave less of the error.
+* **Lost projections.** `normalize_projections` makes them NaN, which FBP leaves out. Filled from
+  the projections before and after, as here, they leave less of the error.
 """
 
 
