@@ -24,6 +24,9 @@ from ndtomo_dask.byte_sizes import GB, human
 from ndtomo_dask.errors import PlanError
 
 DEFAULT_ALLOWED_MEM = GB
+TABLE_WORK = 130
+"""Bytes per pixel of a detector while pyFAI builds a table or sorts pixels: measured, 2.5 million
+pixels, 2000 points, bounding boxes."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,13 @@ def integrate(
 
     A task holds the worker's look-up table, a frame, its decompression, its float copy and the
     integrator's buffer of four numbers per pixel; and of its block the sums in double precision.
+    The first one builds the table, others may sort the pixels: `TABLE_WORK`.
     """
     patterns = prod(block.values()) * 2
     held = frame_pixels * (2 * frame_itemsize + 4 + 16)
     frames = prod(size for dim, size in sizes.items() if dim != "channel")
     plan = Plan("integrate", tuple(block.items()), blocks_of(sizes, block), held,
-                table_bytes + patterns * 16, patterns * itemsize,
+                table_bytes + frame_pixels * TABLE_WORK + patterns * 16, patterns * itemsize,
                 frames * frame_pixels * frame_itemsize,
                 frames * sizes["channel"] * 2 * itemsize, allowed_mem)  # fmt: skip
     return plan.checked()

@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import ndtomo_dask as nd
-from ndtomo_dask.errors import OptionError, SchemaError, StoreError
+from ndtomo_dask.errors import BackendError, OptionError, SchemaError, StoreError
 
 CERIA = (3.708, 4.282, 6.056, 7.103, 7.419, 8.569, 9.340, 9.583, 10.500, 11.139)
 """Lines of CeO2 in 2θ, from the README of the data."""
@@ -84,3 +87,43 @@ def test_what_is_asked_for_must_be_there(shared_data, tmp_path):
         nd.integrate(frames, poni, method="mode", angles=[0], translations=[0])
     with pytest.raises(SchemaError, match="mask has 3 × 3 pixels, but the frames have 1679 × 1475"):
         nd.integrate(frames, poni, mask=np.zeros((3, 3)), angles=[0], translations=[0])
+
+
+@pytest.mark.parametrize("method", ["mean", "trimmed"])
+def test_a_task_holds_no_more_than_its_plan_says(shared_data, method):
+    script = """
+import sys
+import dask, numpy as np, pyFAI.integrator.azimuthal
+import ndtomo_dask as nd
+from ndtomo_dask import plan
+from ndtomo_dask.integrate import TABLE_BYTES
+
+def status(name):
+    (line,) = (line for line in open("/proc/self/status") if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+frames, poni, method = nd.open_frames(sys.argv[1]), sys.argv[2], sys.argv[3]
+base = status("VmRSS")
+ds = nd.integrate(frames, poni, angles=[0], translations=[0], method=method)
+with dask.config.set(scheduler="sync"):
+    ds.compute()
+held = status("VmHWM") - base
+rows, columns = frames.frames.shape[1:]
+block = {"angle": 1, "translation": 1, "channel": 2000}
+made = plan.integrate(block, block, 4, frame_pixels=rows * columns, frame_itemsize=4,
+                      table_bytes=ds.encoding[TABLE_BYTES], allowed_mem=10**10)
+print(held, made.projected_mem)
+"""
+    paths = [str(shared_data(f"ceria_pilatus2m.{suffix}")) for suffix in ("hdf5", "poni")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *paths, method], check=True, capture_output=True, text=True
+    )
+    held, planned = map(int, done.stdout.split())
+    assert held <= planned
+
+
+def test_without_pyfai_the_extra_is_named(shared_data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyFAI", None)
+    frames = nd.open_frames(shared_data("ceria_pilatus2m.hdf5"))
+    with pytest.raises(BackendError, match=r"needs pyFAI.*pip install 'ndtomo-dask\[frames\]'"):
+        nd.integrate(frames, shared_data("ceria_pilatus2m.poni"), angles=[0], translations=[0])
