@@ -1,6 +1,6 @@
 """Bins: several samples made one, and spectra brought onto another axis."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,15 +45,42 @@ def bin_block(block: Float, bins: Mapping[int, int], *, mean: bool) -> Float:
 
     A bin without a finite sample is NaN. float32 and float64 come back as they came.
     """
+    made = _empty(block, bins)
+    for inside, out in _slabs(block, bins):
+        made[out] = _binned(block[inside], bins, mean)
+    return made
+
+
+def _binned(block: Float, bins: Mapping[int, int], mean: bool) -> Float64:
     known = bin_sum(np.isfinite(block), bins)
     whole = 1.0 if mean else float(np.prod(list(bins.values())))
     total = bin_sum(block, bins)
-    made = np.divide(total * whole, known, out=np.full(total.shape, np.nan), where=known > 0)
-    return np.asarray(made, dtype=block.dtype)
+    return np.asarray(
+        np.divide(total * whole, known, out=np.full(total.shape, np.nan), where=known > 0)
+    )
+
+
+def _empty(block: Float, bins: Mapping[int, int]) -> Float:
+    shape = [size // bins.get(axis, 1) for axis, size in enumerate(block.shape)]
+    return np.empty(shape, dtype=block.dtype)
+
+
+def _slabs(block: Float, bins: Mapping[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Cut a block along its first axis: bins are summed in double precision, in little memory."""
+    size = bins.get(0, 1)
+    for place in range(block.shape[0] // size):
+        yield slice(place * size, (place + 1) * size), slice(place, place + 1)
 
 
 def bin_variance(variance: Float, block: Float, bins: Mapping[int, int], *, mean: bool) -> Float:
     """Variance of what `bin_block` makes of a block of independent samples."""
+    made = _empty(variance, bins)
+    for inside, out in _slabs(variance, bins):
+        made[out] = _binned_variance(variance[inside], block[inside], bins, mean)
+    return made
+
+
+def _binned_variance(variance: Float, block: Float, bins: Mapping[int, int], mean: bool) -> Float64:
     finite = np.isfinite(block)
     known = bin_sum(finite, bins)
     whole = 1.0 if mean else float(np.prod(list(bins.values())))
@@ -61,7 +88,7 @@ def bin_variance(variance: Float, block: Float, bins: Mapping[int, int], *, mean
     lost = bin_sum(finite & ~np.isfinite(variance), bins)
     good = (known > 0) & (lost == 0)
     scale = np.divide(whole, known, out=np.zeros(total.shape), where=known > 0)
-    return np.asarray(np.where(good, total * scale**2, np.nan), dtype=variance.dtype)
+    return np.where(good, total * scale**2, np.nan)
 
 
 def edges_between(centers: Float64) -> Float64:

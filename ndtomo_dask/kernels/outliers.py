@@ -49,16 +49,18 @@ def replace_outliers(
     ``variance``. (angle, translation, channel), all three.
     """
     made = block.copy()
-    values = np.where(kept, block, np.nan)
 
     def one(place: int) -> None:
-        level, scatter = neighbor_median(values[:, place], width)
-        noise = _noise(values[:, place] - level, scatter)
+        near = slice(max(place - 1, 0), place + 2)
+        rays = np.where(kept[:, near], block[:, near], np.nan)
+        values = rays[:, place - near.start]
+        level, scatter = neighbor_median(values, width)
+        noise = _noise(values - level, scatter)
         if variance is not None:
             noise = np.fmax(noise, np.sqrt(variance[:, place]))
         found = np.zeros(level.shape, dtype=bool)
         for sign in {"high": (1,), "low": (-1,), "both": (1, -1)}[kind]:
-            found |= _stands_out(sign * values, place, sign * level, threshold * noise)
+            found |= _stands_out(sign * rays, sign * values, sign * level, threshold * noise)
         made[:, place][found] = np.nan if keep_nan else level[found]
 
     run_threaded(one, range(block.shape[1]))
@@ -102,9 +104,9 @@ def _noise(residual: Float, scatter: Float) -> Float:
     return np.asarray(np.where(noise > 0, noise, spread))
 
 
-def _stands_out(values: Float, place: int, level: Float, least: Float) -> Bool:
-    height = values[:, place] - level
-    aside = values[:, max(place - 1, 0) : place + 2]
+def _stands_out(aside: Float, values: Float, level: Float, least: Float) -> Bool:
+    """Tell what stands out of a ray, (angle, channel); ``aside`` are this ray and those beside."""
+    height = values - level
     bright = np.fmax.reduce(aside, axis=1)
     # Beyond either end, and where a projection is missing, nothing is known: it explains all.
     before, after = np.full_like(bright, np.nan), np.full_like(bright, np.nan)

@@ -118,7 +118,13 @@ def check_shape(shape: tuple[int, int], method: str, options: Options) -> None:
             f"{angles} and {translations}."
         )
     if method == "wavelet":
-        most = largest_level(shape, options.get("wavelet", WAVELET))
+        wavelet = options.get("wavelet", WAVELET)
+        most = largest_level(shape, wavelet)
+        if most < 1:
+            raise OptionError(
+                f"wavelet={wavelet!r} cannot decompose {angles} angles and {translations} "
+                f"translations, which are too few: choose another method, such as 'sorting'."
+            )
         if options.get("level", 1) > most:
             raise OptionError(
                 f"level={options['level']} of the wavelet filter is too high for {angles} angles "
@@ -127,13 +133,14 @@ def check_shape(shape: tuple[int, int], method: str, options: Options) -> None:
 
 
 def largest_level(shape: tuple[int, ...], wavelet: str) -> int:
-    """Levels into which a sinogram can be decomposed, once Algotom has padded it; at least 1."""
+    """Levels into which a sinogram can be decomposed, once Algotom has padded it."""
     load_algotom()
     import pywt
 
     check_choice("wavelet", wavelet, pywt.wavelist(kind="discrete"))
-    short = min(shape)
-    return max(1, int(pywt.dwt_max_level(short + 2 * min(150, short // 10), wavelet)))
+    padded = min(shape) + 2 * min(150, min(shape) // 10)
+    # Algotom stops where fewer than 16 pixels would be left.
+    return min(int(pywt.dwt_max_level(padded, wavelet)), (padded // 16).bit_length() - 1)
 
 
 def remove_stripes(block: Float, kept: Bool, *, method: str, options: Options) -> Float:
@@ -172,9 +179,11 @@ def _filter(method: str, options: Options) -> Filter:
 
     def remove(image: Float) -> Float:
         extra: dict[str, Any] = {}
-        if method == "wavelet" and "level" not in named:
+        if method == "wavelet":
             most = largest_level(image.shape, named.get("wavelet_name", WAVELET))
-            extra["level"] = min(LEVEL, most)
+            if most < 1:
+                return image
+            extra["level"] = min(named.get("level", LEVEL), most)
         try:
             with np.errstate(all="ignore"):
                 return np.asarray(function(image.copy(), **extra))

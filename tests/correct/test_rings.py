@@ -142,6 +142,8 @@ def test_pieces_and_small_sinograms_are_refused(striped, monkeypatch):
         nd.remove_rings(striped.chunk(angle=20))
     with pytest.raises(OptionError, match="needs 8 angles and translations or more"):
         nd.remove_rings(striped.isel(angle=slice(4)))
+    with pytest.raises(OptionError, match="wavelet='db9' cannot decompose 10 angles and 96 trans"):
+        nd.remove_rings(striped.isel(angle=slice(10)), method="wavelet")
     monkeypatch.setitem(__import__("sys").modules, "algotom.prep", None)
     monkeypatch.setitem(__import__("sys").modules, "algotom.prep.removal", None)
     with pytest.raises(BackendError, match=r"needs 'algotom'.*pip install 'ndtomo-dask\[corr"):
