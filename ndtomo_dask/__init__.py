@@ -49,6 +49,7 @@ from ndtomo_dask.io import (
 from ndtomo_dask.line_patterns import line_patterns
 from ndtomo_dask.moments import peak_moments, position_from_moments
 from ndtomo_dask.peak_table import find_peaks, windows_of
+from ndtomo_dask.polar import to_polar
 from ndtomo_dask.project import project
 from ndtomo_dask.query import image, spectrum
 from ndtomo_dask.rank import find_rank
@@ -137,6 +138,7 @@ __all__ = [
     "spectrum",
     "strain",
     "subtract_background",
+    "to_polar",
     "verify",
     "williamson_hall",
     "windows_of",

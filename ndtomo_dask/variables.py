@@ -95,6 +95,9 @@ VOLUME_VARIANCE = Variable("volume_variance", _VOLUME, "count^2/mm^2", "variance
 VOLUME_WITHOUT_BACKGROUND = Variable(
     "volume_without_background", _VOLUME, "count/mm", "volume less its background"
 )
+POLAR_VOLUME = Variable(
+    "polar_volume", ("radius", "azimuth", CHANNEL), "count/mm", "intensity by radius and azimuth"
+)
 HELD_OUT_MISFIT = Variable(
     "held_out_misfit", ("candidate", CHANNEL), "count^2", "mean square error of unseen projections",
     additive=False,

@@ -1,0 +1,25 @@
+"""Images in polar coordinates and back, all channels together."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+Float64 = NDArray[np.float64]
+Real = NDArray[np.floating]
+
+
+def polar_image(
+    image: Real, rows: Float64, columns: Float64, *, order: int
+) -> Real:  # (y, x, channel), (radius, azimuth) twice -> (radius, azimuth, channel)
+    """Sample an image at fractional rows and columns; NaN outside it.
+
+    ``order`` 1 is linear and keeps bounds; 3 is a cubic spline, which is sharper and may overshoot.
+    A NaN spoils the samples of its own channel that it has a part in; of order 3, its channel.
+    """
+    places = np.stack([rows, columns])
+    shape = (*rows.shape, image.shape[2])
+    made = np.empty(shape, dtype=image.dtype)
+    for channel in range(image.shape[2]):
+        plane = np.asarray(image[..., channel], dtype=np.float64)
+        made[..., channel] = map_coordinates(plane, places, order=order, cval=np.nan)
+    return made
