@@ -202,8 +202,7 @@ def _take(run: Run, number: int, step: Step) -> None:
     if step.finds:
         # What a find_ verb reads is stored first, if it is final and to be kept: otherwise every
         # step behind it would be computed twice.
-        replaced = {later.definition.replaces for later in run.recipe.steps[number:]}
-        _store(run, run.pending & set(run.recipe.save) - replaced)
+        _store(run, run.pending & set(run.recipe.save) - _replaced(run, number))
         result = _find(run, number, step)
         run.found |= {str(name): result for name in result.data_vars}
         return
@@ -257,12 +256,18 @@ def _bring(run: Run, number: int, variable: str, layout: str) -> None:
     names = {variable, f"{variable}_variance"} & {str(name) for name in run.ds.data_vars}
     if not any(_is_split(run.ds[name], whole) for name in names):
         return
-    if any(later.definition.replaces == variable for later in run.recipe.steps[number:]):
+    if variable in _replaced(run, number):
         _stage(run, number, names, layout)
         return
     if names & run.pending or not names <= run.stored:
         _store(run, names | (run.pending & set(run.recipe.save)))
     _reopen(run, layout)
+
+
+def _replaced(run: Run, number: int) -> set[str]:
+    """Name what this step or a later one makes another version of, and the variances of that."""
+    names = {later.definition.replaces for later in run.recipe.steps[number:]} - {None}
+    return {f"{name}{suffix}" for name in names for suffix in ("", "_variance")}
 
 
 def _is_split(array: xr.DataArray, dims: Iterable[str]) -> bool:

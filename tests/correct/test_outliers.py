@@ -6,6 +6,8 @@ import xarray as xr
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.recipe import make_recipe
+from ndtomo_dask.runner import run_recipe
 from tests.laws import assert_chunk_invariant, assert_keeps, assert_lazy
 
 VERBS = {
@@ -150,3 +152,21 @@ def test_bad_options_are_refused(options, message, spotted):
         nd.remove_outliers(spotted, **options)
     with pytest.raises(SchemaError, match="remove_outliers needs whole images"):
         nd.remove_outliers(spotted.chunk(angle=10))
+
+
+def test_a_recipe_takes_the_variance_along(spotted, tmp_path):
+    scan = spotted[["sinogram", "sinogram_variance"]]
+    nd.save(scan.chunk(angle=20), tmp_path / "scan.zarr")
+    content = {
+        "input": str(tmp_path / "scan.zarr"),
+        "output": str(tmp_path / "out.zarr"),
+        "steps": [{"rebin": {"channel": 2}}, "find_projection_scale", "normalize_projections",
+                  "remove_outliers"],
+        "save": ["sinogram", "sinogram_variance", "replaced_samples"],
+    }  # fmt: skip
+    made = run_recipe(make_recipe(content))
+    typed = nd.rebin(scan, channel=2)
+    typed = nd.normalize_projections(typed, nd.find_projection_scale(typed))
+    typed = nd.remove_outliers(typed)
+    for name in content["save"]:
+        np.testing.assert_array_equal(made[name], typed[name], name)
