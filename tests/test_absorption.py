@@ -45,10 +45,12 @@ def test_a_map_of_attenuation_is_projected(scan):
     inside = (x / (0.69 * radius)) ** 2 + (y / (0.92 * radius)) ** 2 <= 1
     place = (np.arange(SIZE) - (SIZE - 1) / 2) * STEP
     found = xr.Dataset({"attenuation": (("y", "x"), MU * inside)}, {"y": place, "x": place})
-    made = nd.absorption_correction(scan, found)
+    made = nd.absorption_correction(scan, attenuation=found)
     assert relative_error(made.sinogram, scan.true) < 0.03  # edges of pixels
     fine = found.interp(y=np.linspace(*place[[0, -1]], 127), x=np.linspace(*place[[0, -1]], 127))
-    assert relative_error(nd.absorption_correction(scan, fine).sinogram, scan.true) < 0.04
+    assert (
+        relative_error(nd.absorption_correction(scan, attenuation=fine).sinogram, scan.true) < 0.04
+    )
 
 
 def test_it_is_lazy_and_does_not_depend_on_the_chunks(scan):

@@ -17,7 +17,7 @@ LEAST = 1e-3
 """Transmission below which there is nothing left to correct."""
 
 
-def absorption_correction(ds: xr.Dataset, attenuation: xr.Dataset | None = None) -> xr.Dataset:
+def absorption_correction(ds: xr.Dataset, *, attenuation: xr.Dataset | None = None) -> xr.Dataset:
     """Divide each ray by the share of it that the sample lets through.
 
     At small angles the beam and what it scatters take one and the same way, so all that is
