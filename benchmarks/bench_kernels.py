@@ -23,8 +23,9 @@ from ndtomo_dask.block_sizes import shard_of_projections
 from ndtomo_dask.computing import computing_with
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.graphs import Batch
-from ndtomo_dask.kernels import factors, solvers
-from ndtomo_dask.kernels.least_squares import fit_peak
+from ndtomo_dask.kernels import solvers
+from ndtomo_dask.kernels.components import factors
+from ndtomo_dask.kernels.fitting.least_squares import fit_peak
 from ndtomo_dask.kernels.projectors import MODEL, load_projector
 
 RUNNING = tuple(name for name, size in SIZES.items() if size.runs)

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 import ndtomo_dask as nd
 from benchmarks import component_rivals as rivals
 from benchmarks.contest import OURS
-from ndtomo_dask.kernels import phantoms
+from ndtomo_dask.kernels.simulation import phantoms
 
 SHAPE_SIZE, SHAPE_CHANNELS, SHAPES = 200, 250, 5
 COUNTS = (None, 100.0, 10.0, 1.0, 0.1)

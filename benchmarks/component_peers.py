@@ -21,7 +21,7 @@ from benchmarks import component_maps, truth
 from benchmarks import component_rivals as rivals
 from benchmarks.component_maps import dataset
 from benchmarks.contest import OURS, Contestant, Results, enter, granted, race, table
-from ndtomo_dask.kernels.factors import component_weights
+from ndtomo_dask.kernels.components.factors import component_weights
 
 PIXELS, CHANNELS = 40_000, 600
 GROWTH = (40_000, 400_000, 4_000_000)

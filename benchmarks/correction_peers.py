@@ -17,8 +17,8 @@ import ndtomo_dask as nd
 from benchmarks.contest import OURS, Absent, Contestant, Results, enter, race, table
 from benchmarks.truth import circle, relative_rmse
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.phantoms import beam_decay
 from ndtomo_dask.kernels.projectors.numba import NumbaProjector
+from ndtomo_dask.kernels.simulation.phantoms import beam_decay
 
 SIZE, AXIS = 128, 64.0
 ANGLES = np.arange(SIZE) * np.pi / SIZE

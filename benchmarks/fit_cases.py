@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.truth import pseudo_voigt
-from ndtomo_dask.kernels.least_squares import ModelFit, fit_model, fit_peak
-from ndtomo_dask.kernels.peak_model import PeakModel, evaluate_model
-from ndtomo_dask.kernels.peak_shapes import GAUSSIAN_WIDTH, LORENTZIAN_WIDTH, subtract_pseudo_voigt
+from ndtomo_dask.kernels.fitting.least_squares import ModelFit, fit_model, fit_peak
+from ndtomo_dask.kernels.fitting.peak_model import PeakModel, evaluate_model
+from ndtomo_dask.kernels.fitting.peak_shapes import (
+    GAUSSIAN_WIDTH,
+    LORENTZIAN_WIDTH,
+    subtract_pseudo_voigt,
+)
 
 Float64 = NDArray[np.float64]
 NAMES = ("area", "position", "fwhm", "fraction")

@@ -21,7 +21,7 @@ import ndtomo_dask as nd
 from benchmarks.contest import threads
 from benchmarks.fit_cases import CHANNELS, Case, agreement, misses, pulls, squares
 from benchmarks.fit_rivals import PACKAGED, RIVALS, curve_fit
-from ndtomo_dask.kernels.least_squares import fit_peak
+from ndtomo_dask.kernels.fitting.least_squares import fit_peak
 
 Work = tuple[Callable[[], Any], int]
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.contest import Contestant, Results, granted, race, table
-from ndtomo_dask.kernels.reference_fit import design_matrix, fit_amounts
+from ndtomo_dask.kernels.components.reference_fit import design_matrix, fit_amounts
 from ndtomo_dask.kernels.threads import one_blas_thread
 
 CASES = ((256, 4), (1024, 5), (1024, 16))

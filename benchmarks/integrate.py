@@ -23,7 +23,7 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 import ndtomo_dask as nd
-from ndtomo_dask.integrate import READER, integrate_block
+from ndtomo_dask.frames.integrate import READER, integrate_block
 from ndtomo_dask.kernels.integration import Average, Instrument, table_of
 
 PONI = """poni_version: 2

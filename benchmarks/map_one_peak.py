@@ -19,7 +19,7 @@ import xarray as xr
 import ndtomo_dask as nd
 from benchmarks.contest import threads
 from ndtomo_dask.axes import tth_from_q
-from ndtomo_dask.kernels.phantoms import FWHM, REFLECTIONS, disc
+from ndtomo_dask.kernels.simulation.phantoms import FWHM, REFLECTIONS, disc
 
 WAVELENGTH = 0.12398
 Q = 2.10 + 0.01 * np.arange(250)

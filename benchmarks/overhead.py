@@ -29,8 +29,8 @@ from benchmarks.out_of_core import COMPONENTS, scan_size
 from benchmarks.tasks import TaskTimes, see_block, watched
 from ndtomo_dask.apply import apply_kernel
 from ndtomo_dask.byte_sizes import MB, human, parse_bytes
+from ndtomo_dask.components.decompose import weights_block
 from ndtomo_dask.computing import compute
-from ndtomo_dask.decompose import weights_block
 from ndtomo_dask.graphs import block_keys, in_batches
 from ndtomo_dask.kernels.reconstruction import reconstruct_block
 from ndtomo_dask.scan_geometry import geometry_of

@@ -25,7 +25,7 @@ from benchmarks.contest import (
     table,
     threads_of,
 )
-from ndtomo_dask.kernels.least_squares import fit_peak
+from ndtomo_dask.kernels.fitting.least_squares import fit_peak
 
 
 def _by_threads(

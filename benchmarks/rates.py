@@ -18,13 +18,13 @@ import ndtomo_dask as nd
 from benchmarks.bare import Processes, Work, processes, work_of, write_hollow
 from benchmarks.out_of_core import COMPONENTS
 from benchmarks.sizes import Size
+from ndtomo_dask.components.decompose import weights_block
+from ndtomo_dask.components.moments import moments_block, project_block
 from ndtomo_dask.correct.flux import divide_block
-from ndtomo_dask.decompose import weights_block
-from ndtomo_dask.kernels import factors, nmf
+from ndtomo_dask.kernels.components import factors, nmf
 from ndtomo_dask.kernels.reconstruction import reconstruct_block
 from ndtomo_dask.scan_geometry import geometry_of
 from ndtomo_dask.schema import step_of
-from ndtomo_dask.spectral_moments import moments_block, project_block
 
 RANK = max(2 * COMPONENTS, COMPONENTS + 8)
 """Numbers to which NMF compresses a spectrum."""

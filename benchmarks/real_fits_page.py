@@ -12,7 +12,7 @@ python -m benchmarks.real_fits DATA --write
 
 where `DATA` is the folder of the files. They are public: the Fe L edge of
 `stetef/nano-XANES-microscopy-of-Fe` (`ALS_Toner`, repacked), `axo_std.h5` of
-`hpphappy/XRF_tomography` and the Pilatus frame of `HEXRD/examples`. `tests/test_real_fits.py`
+`hpphappy/XRF_tomography` and the Pilatus frame of `HEXRD/examples`. `tests/peaks/test_real_fits.py`
 holds the results; it skips where the files are not at hand. How fits work is told in [Peak
 fitting](peak-fitting.md).
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import ndtomo_dask as nd
-from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
+from ndtomo_dask.kernels.fitting.levenberg_marquardt import FitStatus
 from ndtomo_dask.variables import COORDINATES, VARIABLES
 
 REFERENCE = Path(__file__).parent / "reference"

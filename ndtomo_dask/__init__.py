@@ -1,15 +1,10 @@
 """Distributed, out-of-core hyperspectral tomography: from scans to labelled chemistry."""
 
-from ndtomo_dask.additive import maps_from_volume, sinogram_from_maps
-from ndtomo_dask.align import (
-    align_projections,
-    find_projection_shifts,
-    find_rotation_center,
-    set_rotation_center,
-)
-from ndtomo_dask.choose import find_iterations, find_regularization
-from ndtomo_dask.clusters import find_clusters, map_clusters
-from ndtomo_dask.compress import compress_channels, expand_channels, find_spectral_basis
+from ndtomo_dask.components.clusters import find_clusters, map_clusters
+from ndtomo_dask.components.decompose import find_components, find_spectral_moments, map_components
+from ndtomo_dask.components.line_patterns import line_patterns
+from ndtomo_dask.components.rank import find_rank
+from ndtomo_dask.components.references import fit_references, phase_fractions
 from ndtomo_dask.coordinates import derive_axes
 from ndtomo_dask.correct import (
     absorption_correction,
@@ -31,11 +26,7 @@ from ndtomo_dask.correct import (
     remove_rings,
     subtract_background,
 )
-from ndtomo_dask.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
-from ndtomo_dask.decompose import find_components, find_spectral_moments, map_components
-from ndtomo_dask.evaluate import evaluate_peaks
-from ndtomo_dask.fit import fit_peaks
-from ndtomo_dask.integrate import integrate
+from ndtomo_dask.frames.integrate import integrate
 from ndtomo_dask.io import (
     convert,
     export,
@@ -46,15 +37,28 @@ from ndtomo_dask.io import (
     save,
     verify,
 )
-from ndtomo_dask.line_patterns import line_patterns
-from ndtomo_dask.moments import peak_moments, position_from_moments
-from ndtomo_dask.peak_table import find_peaks, windows_of
-from ndtomo_dask.polar import to_polar
-from ndtomo_dask.project import project
+from ndtomo_dask.peaks.crystal import crystallite_size, lattice_parameter, strain, williamson_hall
+from ndtomo_dask.peaks.evaluate import evaluate_peaks
+from ndtomo_dask.peaks.fit import fit_peaks
+from ndtomo_dask.peaks.moments import peak_moments, position_from_moments
+from ndtomo_dask.peaks.table import find_peaks, windows_of
 from ndtomo_dask.query import image, spectrum
-from ndtomo_dask.rank import find_rank
-from ndtomo_dask.reconstruct import reconstruct
-from ndtomo_dask.references import fit_references, phase_fractions
+from ndtomo_dask.reconstruction.additive import maps_from_volume, sinogram_from_maps
+from ndtomo_dask.reconstruction.align import (
+    align_projections,
+    find_projection_shifts,
+    find_rotation_center,
+    set_rotation_center,
+)
+from ndtomo_dask.reconstruction.choose import find_iterations, find_regularization
+from ndtomo_dask.reconstruction.compress import (
+    compress_channels,
+    expand_channels,
+    find_spectral_basis,
+)
+from ndtomo_dask.reconstruction.polar import to_polar
+from ndtomo_dask.reconstruction.project import project
+from ndtomo_dask.reconstruction.reconstruct import reconstruct
 from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import (
     pattern_from_reflections,

@@ -15,14 +15,14 @@ import xarray as xr
 from ndtomo_dask import plan, runtime
 from ndtomo_dask.demo import run_demo
 from ndtomo_dask.errors import NdtomoError, OptionError, SchemaError, Stopped, StoreError
-from ndtomo_dask.follow import Following
 from ndtomo_dask.io import convert, export, export_patterns, open_scan, save
 from ndtomo_dask.io.blocks import Share
 from ndtomo_dask.io.verify import verify_store
-from ndtomo_dask.planner import least_memory, plan_recipe
-from ndtomo_dask.recipe import Recipe, read_recipe
+from ndtomo_dask.recipes.follow import Following
+from ndtomo_dask.recipes.planner import least_memory, plan_recipe
+from ndtomo_dask.recipes.recipe import Recipe, read_recipe
+from ndtomo_dask.recipes.runner import run_recipe
 from ndtomo_dask.report import write_report
-from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.schema import package_version
 from ndtomo_dask.survey import survey_scan
 from ndtomo_dask.synthetic import simulate_scan

@@ -14,10 +14,10 @@ from ndtomo_dask import plan
 from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io import export
 from ndtomo_dask.io.scan import open_scan
-from ndtomo_dask.planner import plan_recipe
-from ndtomo_dask.recipe import read_recipe
+from ndtomo_dask.recipes.planner import plan_recipe
+from ndtomo_dask.recipes.recipe import read_recipe
+from ndtomo_dask.recipes.runner import run_recipe
 from ndtomo_dask.report import write_report
-from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.runtime import connect
 from ndtomo_dask.synthetic import simulate_scan, true_peaks
 

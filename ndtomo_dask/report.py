@@ -14,7 +14,7 @@ import xarray as xr
 from ndtomo_dask.errors import BackendError
 from ndtomo_dask.io.repair import FOUND_GROUP
 from ndtomo_dask.io.scan import open_scan
-from ndtomo_dask.kernels.levenberg_marquardt import FitStatus
+from ndtomo_dask.kernels.fitting.levenberg_marquardt import FitStatus
 from ndtomo_dask.plan import HEAD
 from ndtomo_dask.schema import package_version
 

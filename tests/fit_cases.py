@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.kernels.peaks import SHAPES, evaluate_shape
+from ndtomo_dask.kernels.fitting.peaks import SHAPES, evaluate_shape
 from ndtomo_dask.schema import record
 
 Q = np.linspace(2.9, 3.4, 101)

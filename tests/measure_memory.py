@@ -17,15 +17,15 @@ from ndtomo_dask import (
 )
 from ndtomo_dask.apply import reduce_kernel
 from ndtomo_dask.block_sizes import shard_of_projections, spectra_block
-from ndtomo_dask.eigenchannels import SAMPLE_BLOCK
+from ndtomo_dask.components.moments import moments_block
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.io.layout import open_store
 from ndtomo_dask.io.store import save
-from ndtomo_dask.kernels.factors import moments_combine
-from ndtomo_dask.kernels.peak_model import PeakModel
+from ndtomo_dask.kernels.components.factors import moments_combine
+from ndtomo_dask.kernels.fitting.peak_model import PeakModel
+from ndtomo_dask.kernels.fitting.window_fit import WindowModel, columns_for, fit_windows
 from ndtomo_dask.kernels.reconstruction import METHODS, reconstruct_block
-from ndtomo_dask.kernels.window_fit import WindowModel, columns_for, fit_windows
-from ndtomo_dask.spectral_moments import moments_block
+from ndtomo_dask.reconstruction.eigenchannels import SAMPLE_BLOCK
 
 SCAN = {"angle": 160, "translation": 200, "channel": 1024}
 VOLUME = {"y": 192, "x": 192, "channel": 1024}

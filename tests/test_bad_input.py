@@ -6,9 +6,9 @@ import pytest
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import NdtomoError, OptionError, RecipeError, SchemaError, StoreError
-from ndtomo_dask.recipe import make_recipe
-from ndtomo_dask.runner import run_recipe
-from tests.recipes import hashes, write_scan
+from ndtomo_dask.recipes.recipe import make_recipe
+from ndtomo_dask.recipes.runner import run_recipe
+from tests.recipe_cases import hashes, write_scan
 
 MAP = {"sinogram": "data", "angle": "angle", "translation": "translation", "tth": "tth"}
 SHAPE = {"angle": 12, "translation": 16, "tth": 20}

@@ -4,7 +4,7 @@ import pytest
 
 import ndtomo_dask as nd
 from ndtomo_dask.cli import EXIT_USER_ERROR, main
-from tests.recipes import write_recipe, write_scan
+from tests.recipe_cases import write_recipe, write_scan
 
 COMMANDS = ["simulate", "info", "survey", "plan", "run", "convert", "export", "settings", "demo"]
 

@@ -19,7 +19,7 @@ import yaml
 import ndtomo_dask as nd
 from ndtomo_dask import cli
 from ndtomo_dask.plan import DEFAULT_ALLOWED_MEM
-from ndtomo_dask.recipe import KEYS, VERBS, make_recipe, read_recipe
+from ndtomo_dask.recipes.recipe import KEYS, VERBS, make_recipe, read_recipe
 from ndtomo_dask.runtime import check_cluster
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,9 +8,9 @@ import pytest
 from benchmarks.faults.__main__ import ROWS, main
 from benchmarks.faults.files import small_disk
 from benchmarks.faults.runs import Bench, Outcome, RowFailed, RowSkipped
-from ndtomo_dask.recipe import read_recipe
-from ndtomo_dask.runner import run_recipe
-from tests.recipes import hashes, write_recipe, write_scan
+from ndtomo_dask.recipes.recipe import read_recipe
+from ndtomo_dask.recipes.runner import run_recipe
+from tests.recipe_cases import hashes, write_recipe, write_scan
 
 SIZES = {"channels": 64, "slices": 2}
 

@@ -8,7 +8,7 @@ from ndtomo_dask.apply import mix_kernel
 from ndtomo_dask.block_sizes import READ_BUFFERS
 from ndtomo_dask.byte_sizes import GB, MB
 from ndtomo_dask.errors import PlanError
-from ndtomo_dask.kernels.spectral_rank import mix_channels
+from ndtomo_dask.kernels.components.spectral_rank import mix_channels
 
 SCAN = {"z": 10, "angle": 360, "translation": 512, "channel": 2000}
 BLOCK = {**SCAN, "z": 1, "channel": 64}

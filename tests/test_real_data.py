@@ -17,9 +17,9 @@ from scipy import ndimage
 
 import ndtomo_dask as nd
 from ndtomo_dask.io.store import FOUND_GROUP
-from ndtomo_dask.recipe import read_recipe
+from ndtomo_dask.recipes.recipe import read_recipe
+from ndtomo_dask.recipes.runner import run_recipe
 from ndtomo_dask.report import write_report
-from ndtomo_dask.runner import run_recipe
 from tests.laws import relative_error
 from tests.tolerances import CENTER_REAL
 

@@ -10,11 +10,11 @@ import xarray as xr
 import ndtomo_dask as nd
 from ndtomo_dask.demo import COUNTS, PEAKS
 from ndtomo_dask.errors import BackendError, StoreError
-from ndtomo_dask.recipe import read_recipe
+from ndtomo_dask.recipes.recipe import read_recipe
+from ndtomo_dask.recipes.runner import run_recipe
 from ndtomo_dask.report import write_report
-from ndtomo_dask.runner import run_recipe
 from ndtomo_dask.synthetic import simulate_scan, true_peaks
-from tests.recipes import SIZES, write_recipe, write_scan
+from tests.recipe_cases import SIZES, write_recipe, write_scan
 
 PNG = b"\x89PNG\r\n"
 

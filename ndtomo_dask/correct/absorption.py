@@ -7,7 +7,7 @@ from ndtomo_dask.apply import apply_kernel, planned_sinogram
 from ndtomo_dask.correct.correction import correct_blocks, correct_variance
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels import sinogram as kernel
+from ndtomo_dask.kernels.corrections import sinogram as kernel
 from ndtomo_dask.kernels.projectors import MODEL, load_projector
 from ndtomo_dask.scan_geometry import geometry_of, geometry_of_volume
 from ndtomo_dask.schema import floating, label, require, step_of

@@ -6,7 +6,7 @@ import xarray as xr
 from ndtomo_dask.apply import apply_kernel, detached, planned_sinogram
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.correct.correction import Side, correct_blocks, given_estimate
-from ndtomo_dask.kernels import sinogram as kernel
+from ndtomo_dask.kernels.corrections import sinogram as kernel
 from ndtomo_dask.schema import label, without_masked
 from ndtomo_dask.variables import AIR, SINOGRAM
 

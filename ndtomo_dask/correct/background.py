@@ -9,7 +9,7 @@ import xarray as xr
 from ndtomo_dask.apply import planned_sinogram
 from ndtomo_dask.correct.correction import correct_blocks, mask_beside, planned_volume
 from ndtomo_dask.errors import check_choice
-from ndtomo_dask.kernels import background
+from ndtomo_dask.kernels.corrections import background
 from ndtomo_dask.kernels.gaps import kept_samples
 from ndtomo_dask.schema import floating, label
 from ndtomo_dask.variables import SINOGRAM, VOLUME_WITHOUT_BACKGROUND

@@ -11,7 +11,7 @@ from ndtomo_dask.coarse_blocks import apply_to_bins
 from ndtomo_dask.coordinates import axis_variable, derive_axes, spectral_axis
 from ndtomo_dask.correct.correction import planned_volume
 from ndtomo_dask.errors import OptionError, check_choice
-from ndtomo_dask.kernels import binning
+from ndtomo_dask.kernels.corrections import binning
 from ndtomo_dask.schema import floating, record, require, without_masked
 from ndtomo_dask.variables import (
     CHANNEL,

@@ -11,9 +11,9 @@ from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.correct.correction import correct_blocks, correct_variance, mask_beside
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.kernels.channel_faults import channel_faults
+from ndtomo_dask.kernels.corrections.channel_faults import channel_faults
+from ndtomo_dask.kernels.corrections.interpolation import fill_along
 from ndtomo_dask.kernels.gaps import kept_samples
-from ndtomo_dask.kernels.interpolation import fill_along
 from ndtomo_dask.schema import floating, label, require, without_masked
 from ndtomo_dask.variables import (
     BAD_CHANNEL,

@@ -9,7 +9,7 @@ import xarray as xr
 from ndtomo_dask.apply import apply_kernel, planned_sinogram
 from ndtomo_dask.correct.correction import correct_blocks, correct_variance, mask_beside
 from ndtomo_dask.errors import check_choice
-from ndtomo_dask.kernels import outliers
+from ndtomo_dask.kernels.corrections import outliers
 from ndtomo_dask.kernels.gaps import kept_samples
 from ndtomo_dask.schema import floating, label, require
 from ndtomo_dask.variables import REPLACED_SAMPLES, SINOGRAM, SINOGRAM_VARIANCE

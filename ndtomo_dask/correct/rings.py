@@ -8,7 +8,7 @@ import xarray as xr
 
 from ndtomo_dask.apply import planned_sinogram
 from ndtomo_dask.correct.correction import correct_blocks, mask_beside
-from ndtomo_dask.kernels import stripes
+from ndtomo_dask.kernels.corrections import stripes
 from ndtomo_dask.kernels.gaps import kept_samples
 from ndtomo_dask.schema import floating, label
 from ndtomo_dask.variables import SINOGRAM

@@ -5,7 +5,7 @@ import xarray as xr
 
 from ndtomo_dask.apply import planned_sinogram
 from ndtomo_dask.correct.correction import Side, correct_blocks, correct_variance
-from ndtomo_dask.kernels import sinogram as kernel
+from ndtomo_dask.kernels.corrections import sinogram as kernel
 from ndtomo_dask.schema import label, require
 from ndtomo_dask.variables import DARK, FLAT, SINOGRAM
 

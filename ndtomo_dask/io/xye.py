@@ -20,7 +20,7 @@ import xarray as xr
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, StoreError, check_choice
-from ndtomo_dask.kernels.peak_search import bridged, noise_of
+from ndtomo_dask.kernels.fitting.peak_search import bridged, noise_of
 from ndtomo_dask.schema import require, variable_named
 from ndtomo_dask.variables import CHANNEL, SPECTRAL_AXES
 

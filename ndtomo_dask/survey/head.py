@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ndtomo_dask.recipe import make_recipe
+from ndtomo_dask.recipes.recipe import make_recipe
 from ndtomo_dask.survey.finding import Finding
 
 WIDTH = 44

@@ -7,7 +7,8 @@ from ndtomo_dask.apply import apply_kernel, sizes_of, split_blocks
 from ndtomo_dask.coordinates import axis_variable
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
-from ndtomo_dask.kernels.acquisition import (
+from ndtomo_dask.kernels.projectors.numba import NumbaProjector
+from ndtomo_dask.kernels.simulation.acquisition import (
     Acquisition,
     Fast,
     Interlacing,
@@ -15,7 +16,6 @@ from ndtomo_dask.kernels.acquisition import (
     Path,
     visit,
 )
-from ndtomo_dask.kernels.projectors.numba import NumbaProjector
 from ndtomo_dask.scan_geometry import geometry_of_volume
 from ndtomo_dask.schema import label, record, require, step_of
 from ndtomo_dask.variables import ANGLE, SINOGRAM, TIME, TRANSLATION, VOLUME

@@ -5,8 +5,8 @@ import xarray as xr
 
 from ndtomo_dask.apply import apply_kernel, planned_sinogram
 from ndtomo_dask.errors import SchemaError
-from ndtomo_dask.kernels.defects import Defects, Noise, count_projection
-from ndtomo_dask.kernels.phantoms import beam_decay
+from ndtomo_dask.kernels.simulation.defects import Defects, Noise, count_projection
+from ndtomo_dask.kernels.simulation.phantoms import beam_decay
 from ndtomo_dask.schema import label
 from ndtomo_dask.synthetic.truth import projection_numbers, true_defects
 from ndtomo_dask.variables import SINOGRAM

@@ -10,7 +10,7 @@ from ndtomo_dask.apply import apply_kernel
 from ndtomo_dask.calibration import check_detector, detector_of, read_calibration
 from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.kernels.frames import FrameNoise, counted, frame_of_pattern, with_spots
+from ndtomo_dask.kernels.simulation.frames import FrameNoise, counted, frame_of_pattern, with_spots
 from ndtomo_dask.schema import label, require
 from ndtomo_dask.variables import ANGLE, FRAMES, SINOGRAM
 

@@ -10,7 +10,7 @@ from ndtomo_dask.block_sizes import LARGEST_BLOCK, VECTOR, even
 from ndtomo_dask.byte_sizes import MB
 from ndtomo_dask.coordinates import attach_indexes, axis_variable
 from ndtomo_dask.errors import SchemaError, check_choice
-from ndtomo_dask.kernels.figures import Phantom, Picture, draw_rows
+from ndtomo_dask.kernels.simulation.figures import Phantom, Picture, draw_rows
 from ndtomo_dask.schema import label, require
 from ndtomo_dask.variables import COMPONENT_MAP, COMPONENT_SPECTRUM, TIME, VOLUME, X, Y, Z
 

@@ -9,9 +9,15 @@ from ndtomo_dask.apply import apply_kernel, sizes_of
 from ndtomo_dask.block_sizes import shard_of_projections
 from ndtomo_dask.coordinates import axis_variable, derive_axes
 from ndtomo_dask.errors import OptionError
-from ndtomo_dask.kernels.defects import Defects, Noise
-from ndtomo_dask.kernels.phantoms import FWHM, REFLECTIONS, SAMPLE_RADIUS, beam_decay, peak_area
-from ndtomo_dask.kernels.scanning import (
+from ndtomo_dask.kernels.simulation.defects import Defects, Noise
+from ndtomo_dask.kernels.simulation.phantoms import (
+    FWHM,
+    REFLECTIONS,
+    SAMPLE_RADIUS,
+    beam_decay,
+    peak_area,
+)
+from ndtomo_dask.kernels.simulation.scanning import (
     measure_projections,
     transmit_projections,
     true_phases,

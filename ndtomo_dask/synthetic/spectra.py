@@ -9,8 +9,8 @@ import xarray as xr
 from ndtomo_dask import axes
 from ndtomo_dask.coordinates import axis_variable, derive_axes
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.kernels.phantoms import FWHM, REFLECTIONS, pattern
-from ndtomo_dask.kernels.spectra import EDGES, edge_spectrum, line_spectrum
+from ndtomo_dask.kernels.simulation.phantoms import FWHM, REFLECTIONS, pattern
+from ndtomo_dask.kernels.simulation.spectra import EDGES, edge_spectrum, line_spectrum
 from ndtomo_dask.schema import label
 from ndtomo_dask.variables import CHANNEL, COMPONENT_SPECTRUM, COORDINATES, TIME
 

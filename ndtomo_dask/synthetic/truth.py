@@ -5,7 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.kernels.defects import (
+from ndtomo_dask.kernels.simulation.defects import (
     Defects,
     channel_states,
     draw_spots,
@@ -18,7 +18,7 @@ SPOT_FIELDS = ("angle", "translation", "channel", "height")
 
 
 def true_defects(ds: xr.Dataset, defects: Defects) -> xr.Dataset:
-    """Add to the truth what `ndtomo_dask.kernels.defects` does to the data."""
+    """Add to the truth what `ndtomo_dask.kernels.simulation.defects` does to the data."""
     angles, translations = ds.sizes["angle"], ds.sizes["translation"]
     if defects.stripes:
         gain = stripe_gain(defects, angles, translations)

@@ -16,7 +16,7 @@ from distributed.system import MEMORY_LIMIT
 
 from ndtomo_dask import cli
 from tests.cluster.pods import MANIFESTS, environment_of, manifest, new_node, quantity
-from tests.recipes import hashes, write_recipe, write_scan
+from tests.recipe_cases import hashes, write_recipe, write_scan
 from tests.slurm.virtual_cluster import wait_until
 
 NAMES = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))

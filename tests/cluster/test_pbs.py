@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ndtomo_dask.runtime.stopping import EXIT_STOPPED
-from tests.recipes import hashes, write_recipe, write_scan
+from tests.recipe_cases import hashes, write_recipe, write_scan
 from tests.slurm.virtual_cluster import wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "cluster/pbs"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.virtual_sge import missing_programs, virtual_sge
-from tests.recipes import hashes, write_recipe, write_scan
+from tests.recipe_cases import hashes, write_recipe, write_scan
 from tests.slurm.virtual_cluster import wait_until
 
 pytestmark = pytest.mark.slow

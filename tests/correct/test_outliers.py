@@ -6,8 +6,8 @@ import xarray as xr
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import OptionError, SchemaError
-from ndtomo_dask.recipe import make_recipe
-from ndtomo_dask.runner import run_recipe
+from ndtomo_dask.recipes.recipe import make_recipe
+from ndtomo_dask.recipes.runner import run_recipe
 from tests.laws import assert_chunk_invariant, assert_keeps, assert_lazy
 
 VERBS = {

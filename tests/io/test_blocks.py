@@ -14,7 +14,7 @@ from ndtomo_dask.errors import OptionError
 from ndtomo_dask.io import blocks
 from ndtomo_dask.io.blocks import Block, Share, in_order
 from ndtomo_dask.io.store import save
-from tests.recipes import hashes
+from tests.recipe_cases import hashes
 
 
 def volume(slices=3, channels=12):

@@ -19,9 +19,9 @@ from ndtomo_dask.errors import StoreError
 from ndtomo_dask.io.repair import record_of
 from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.io.verify import verify, verify_store
-from ndtomo_dask.recipe import read_recipe
-from ndtomo_dask.runner import run_recipe
-from tests.recipes import hashes, write_recipe, write_scan
+from ndtomo_dask.recipes.recipe import read_recipe
+from ndtomo_dask.recipes.runner import run_recipe
+from tests.recipe_cases import hashes, write_recipe, write_scan
 
 FLIPS = 2
 """Bits that are flipped in each file, one at a time, at places that the seed decides."""

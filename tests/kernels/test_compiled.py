@@ -13,7 +13,7 @@ import ndtomo_dask
 RUN = """
 import numpy as np
 import ndtomo_dask
-from ndtomo_dask.kernels.normal_equations import sum_in_order
+from ndtomo_dask.kernels.components.normal_equations import sum_in_order
 
 print(ndtomo_dask.__file__, sum_in_order(np.arange(5.0)))
 """

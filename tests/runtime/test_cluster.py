@@ -19,7 +19,7 @@ from ndtomo_dask.apply import allowed_memory
 from ndtomo_dask.errors import BlockError, OptionError
 from ndtomo_dask.io.shards import ShardFiles
 from ndtomo_dask.runtime import connect, describe, progress
-from tests.recipes import hashes
+from tests.recipe_cases import hashes
 
 MB = 10**6
 

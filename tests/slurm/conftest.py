@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes import STEPS, hashes, write_recipe, write_scan
+from tests.recipe_cases import STEPS, hashes, write_recipe, write_scan
 from tests.slurm.virtual_cluster import (
     VirtualCluster,
     missing_programs,

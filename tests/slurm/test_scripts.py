@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes import hashes
+from tests.recipe_cases import hashes
 from tests.slurm.conftest import PATIENCE, Work
 from tests.slurm.virtual_cluster import VirtualCluster, wait_until
 

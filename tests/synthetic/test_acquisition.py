@@ -4,7 +4,7 @@ import xarray as xr
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import OptionError, SchemaError
-from ndtomo_dask.kernels.acquisition import interlaced_angles
+from ndtomo_dask.kernels.simulation.acquisition import interlaced_angles
 from tests.tolerances import BACKEND
 
 ORDERS = [

@@ -4,7 +4,7 @@ import xarray as xr
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import OptionError, SchemaError
-from ndtomo_dask.kernels.figures import Picture, draw_rows
+from ndtomo_dask.kernels.simulation.figures import Picture, draw_rows
 
 KINDS = ("cells", "figures", "solids", "head")
 

@@ -3,7 +3,7 @@ import pytest
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import OptionError, SchemaError
-from ndtomo_dask.kernels.phantoms import REFLECTIONS, pattern
+from ndtomo_dask.kernels.simulation.phantoms import REFLECTIONS, pattern
 
 AXES = {"xrd": ("q", "1/angstrom"), "xanes": ("energy", "keV"), "xrf": ("energy", "keV")}
 

@@ -1,0 +1,1 @@
+"""Components: PCA, ICA, NMF, K-means, and known spectra."""

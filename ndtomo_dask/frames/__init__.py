@@ -1,0 +1,1 @@
+"""Detector frames: how they are integrated, and onto which grid."""

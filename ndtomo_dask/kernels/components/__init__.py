@@ -1,0 +1,1 @@
+"""Components, clusters and known spectra of many pixels."""

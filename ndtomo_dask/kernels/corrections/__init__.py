@@ -1,0 +1,1 @@
+"""What corrections do to a block."""

@@ -1,0 +1,1 @@
+"""Fits of peaks, many spectra at once."""

@@ -1,0 +1,1 @@
+"""Simulated samples, and what a beam and a detector make of them."""

@@ -1,0 +1,1 @@
+"""Peaks: found, fitted, evaluated, and what crystals they tell of."""

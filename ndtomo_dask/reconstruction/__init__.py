@@ -1,0 +1,1 @@
+"""From sinograms to images, and the geometry that this takes."""
