@@ -15,16 +15,13 @@ import numpy as np
 from ndtomo_dask.errors import SchemaError, nearest
 from ndtomo_dask.io.dimensions import dimension_of
 from ndtomo_dask.io.hdf5 import refuse_broken_link
+from ndtomo_dask.io.motors import NAMES
 from ndtomo_dask.io.nxdata import attribute_text
 from ndtomo_dask.io.pieces import Place
 from ndtomo_dask.variables import ANGLE, TRANSLATION
 
 _SCAN = re.compile(r"(\d+)\.(\d+)")
-ROLES = {
-    ANGLE: ("rot", "srot", "rotm", "hrsrot", "diffrz", "omega", "phi", "theta", "rz"),
-    TRANSLATION: ("dty", "diffty", "ty", "samy", "sy", "samx", "x", "translation"),
-}
-"""Names of motors at the ESRF's beamlines, the usual ones first."""
+ROLES = (ANGLE, TRANSLATION)
 UNITS = {ANGLE: ("deg", "degree", "rad"), TRANSLATION: ("mm", "um", "µm")}
 
 
@@ -135,7 +132,7 @@ def _refuse_unlike(file: h5py.File, signals: Mapping[str, str]) -> None:
 def _motor(file: h5py.File, scans: Sequence[str], role: str, places: Mapping[str, str]) -> str:
     """Return where the motor of a role lies inside each scan: it moved in one or between them."""
     moved = _moved(file, scans, file[places[scans[0]]].shape[0])
-    by_name = [name for name in ROLES[role] if name in moved]
+    by_name = [name for name in NAMES[role] if name in moved]
     by_word = [name for name in moved if dimension_of(name, "sinogram") == role]
     by_unit = [name for name in moved if _unit(file, moved[name], scans) in UNITS[role]]
     choices = by_name[:1] or by_word or by_unit
@@ -167,7 +164,7 @@ def _moved(file: h5py.File, scans: Sequence[str], points: int) -> dict[str, str]
 
 def _is_motor(file: h5py.File, scan: str, name: str, place: str) -> bool:
     """Tell motors from counters: their units, their place or their usual names say it."""
-    known = {word for words in ROLES.values() for word in words}
+    known = {word for role in ROLES for word in NAMES[role]}
     unit = attribute_text(file[f"{scan}/{place}/{name}"], "units")
     of_motors = {unit for units in UNITS.values() for unit in units}
     return place != "measurement" or name in known or unit in of_motors

@@ -8,10 +8,10 @@ from ndtomo_dask.coordinates import in_unit
 from ndtomo_dask.errors import SchemaError, nearest
 
 NAMES = {
-    "angle": ("angle", "rot", "rotation", "omega", "theta", "rotation_angle", "hrsrot", "diffrz",
-              "rot_center", "phi"),
-    "translation": ("translation", "dty", "diffty", "samy", "sy", "trans", "x", "sample_x",
-                    "y_trans"),
+    "angle": ("angle", "rot", "srot", "rotm", "hrsrot", "diffrz", "rotation", "rotation_angle",
+              "omega", "phi", "theta", "rz"),
+    "translation": ("translation", "dty", "diffty", "ty", "samy", "sy", "samx", "trans", "y_trans",
+                    "sample_x", "x"),
     "z": ("z", "dtz", "difftz", "samz", "sz", "height"),
     "monitor": ("monitor", "fpico6", "i0", "mon", "ic0", "fpico", "pico", "ct_monitor"),
 }  # fmt: skip

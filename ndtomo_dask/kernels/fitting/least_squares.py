@@ -186,9 +186,8 @@ def _fit_rows(
     own = out.rows(rows)
     spread = noise[rows] if len(noise) > 1 else noise
     _fit_all(data[rows], spread, problem._replace(low=low, high=high, start=start), own)
-    table: np.ndarray
-    for table, found in zip(out, own, strict=True):
-        table[rows] = found
+    for name in Results._fields:
+        getattr(out, name)[rows] = getattr(own, name)
 
 
 def _fit_all(data: Values, noise: Float64, problem: Problem, out: Results) -> None:
