@@ -98,7 +98,7 @@ def test_a_recipe_can_be_put_on_another_scan_and_keeps_its_map():
             with_steps("recontruct"),
             r"verb 'recontruct' is not known\. Did you mean 'reconstruct'\?",
         ),
-        (with_steps("fbp9000"), r"verb 'fbp9000' is not known\. Known are: align_projections"),
+        (with_steps("fbp9000"), r"verb 'fbp9000' is not known\. Known are: absorption_correction"),
         (
             with_steps({"reconstruct": {"metod": "fbp"}}),
             r"no option 'metod'\. Did you mean 'method'\?",
