@@ -85,7 +85,7 @@ HEAD = ("step", "tasks", "a task holds", "reads", "writes", "block")
 def table(plans: Sequence[Plan]) -> str:
     """Write plans below one another, a line each, and what a task may hold.
 
-    >>> print(table([Plan("save", (("z", 1),), 4, 8 * MB, 0, 0, 0, 32 * MB, GB)]))
+    >>> print(table([Plan("save", (("z", 1),), 4, 8_000_000, 0, 0, 0, 32_000_000, GB)]))
     step  tasks  a task holds  reads  writes  block
     save      4          8 MB    0 B   32 MB  1 z
     A task may hold 1 GB.

@@ -58,7 +58,7 @@ def require(
 def anywhere(variable: Variable) -> Variable:
     """Return a variable of which only the last dimension is needed: in pixels, rays or spectra.
 
-    >>> anywhere(PEAK_AREA).dims
+    >>> anywhere(VARIABLES["peak_area"]).dims
     ('peak',)
     """
     return replace(variable, dims=variable.dims[-1:])
