@@ -16,7 +16,8 @@ REFERENCE = Path(__file__).parent / "reference"
 
 GROUPS = {
     "Open, save, export": (
-        "open_scan", "save", "verify", "convert", "export", "export_patterns", "derive_axes",
+        "open_scan", "survey_scan", "save", "verify", "convert", "export", "export_patterns",
+        "derive_axes",
     ),
     "Frames": ("open_frames", "integrate", "simulate_frames", "export_frames"),
     "Simulate": (
@@ -57,7 +58,7 @@ GROUPS = {
     "Run": ("connect",),
 }  # fmt: skip
 """The public functions by what they are for; whatever is missing here stands under the last."""
-COMPUTES = ("find_", "save", "convert", "export")
+COMPUTES = ("find_", "survey_scan", "save", "convert", "export")
 
 API_HEAD = """# The public functions
 

@@ -60,6 +60,7 @@ from ndtomo_dask.reconstruction.polar import to_polar
 from ndtomo_dask.reconstruction.project import project
 from ndtomo_dask.reconstruction.reconstruct import reconstruct
 from ndtomo_dask.runtime import connect
+from ndtomo_dask.survey import survey_scan
 from ndtomo_dask.synthetic import (
     pattern_from_reflections,
     simulate_acquisition,
@@ -142,6 +143,7 @@ __all__ = [
     "spectrum",
     "strain",
     "subtract_background",
+    "survey_scan",
     "to_polar",
     "verify",
     "williamson_hall",

@@ -8,6 +8,7 @@ Level = Literal["fine", "look", "alarm", "open"]
 """``look``: worth a glance; ``alarm``: a defect to be mended; ``open``: the data do not tell."""
 UNDETERMINED = "undetermined"
 MARKS = {"fine": " ", "look": "·", "alarm": "!", "open": "?"}
+WORDS = {"alarm": "to be mended", "look": "worth a look", "open": "undetermined", "fine": "fine"}
 
 
 @dataclass(frozen=True)

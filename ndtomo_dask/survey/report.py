@@ -10,24 +10,30 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.computing import compute_arrays
+from ndtomo_dask.errors import OptionError, nearest
 from ndtomo_dask.io.pieces import Place
 from ndtomo_dask.survey.angles import LARGEST_SPAN, survey_angles
 from ndtomo_dask.survey.axis import survey_channels
 from ndtomo_dask.survey.center import additive, survey_center, survey_contrast
 from ndtomo_dask.survey.content import look_exchanged
 from ndtomo_dask.survey.counts import survey_counts
-from ndtomo_dask.survey.finding import Finding, undetermined
+from ndtomo_dask.survey.finding import MARKS, WORDS, Finding, undetermined
 from ndtomo_dask.survey.head import recipe_head
 from ndtomo_dask.survey.lines import survey_lines, turn_back
 from ndtomo_dask.survey.monitors import stray_monitor
 from ndtomo_dask.survey.opening import Opened, open_for_survey
+from ndtomo_dask.survey.page import survey_page
 from ndtomo_dask.survey.sample import BUDGET, Sample, take_sample
 from ndtomo_dask.variables import ANGLE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Survey:
-    """What was found of a scan."""
+    """What was found of a scan: ``found["rotation center"]`` is one of ``found.findings``.
+
+    It prints as a list, and notebooks show it as a table. ``found.alarms`` are to be mended,
+    ``found.recipe`` is the head of a recipe, and ``found.to_json()`` is for programs.
+    """
 
     path: str
     findings: tuple[Finding, ...]
@@ -37,8 +43,17 @@ class Survey:
     """How much of the scan was read."""
 
     def __getitem__(self, question: str) -> Finding:
-        """Return the answer to a question."""
-        return {finding.question: finding for finding in self.findings}[question]
+        """Return the finding of a question.
+
+        Raises
+        ------
+        OptionError
+            The survey did not ask that.
+        """
+        found = {finding.question: finding for finding in self.findings}
+        if question not in found:
+            raise OptionError(f"a survey does not ask {question!r}. {nearest(question, found)}")
+        return found[question]
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
@@ -48,7 +63,13 @@ class Survey:
     def __str__(self) -> str:
         """All findings, for the terminal."""
         lines = [f"{self.path}: {self.read}", "", *(one.line for one in self.findings)]
-        return "\n".join([*lines, "", "! to be mended   · worth a look   ? the data do not tell"])
+        marks = (f"{MARKS[level]} {words}" for level, words in WORDS.items() if level != "fine")
+        return "\n".join([*lines, "", "   ".join(marks)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return survey_page(self.path, self.read, self.findings, self.recipe)
 
     def to_json(self) -> str:
         """All findings, for programs."""
@@ -66,9 +87,10 @@ def survey_scan(
     budget: int = BUDGET,
     **datasets: Place,
 ) -> Survey:
-    """Look at a scan: its dimensions, angles, lines, counts, and rotation center.
+    """Say what a scan is and what is wrong with it, from a sample of its data.
 
-    What is read is a sample of at most ``budget`` bytes and two projections more, block by block.
+    Its dimensions, angles, lines, counts and rotation center are looked at. What is read is a
+    sample of at most ``budget`` bytes and two projections more, block by block.
 
     Parameters
     ----------
@@ -76,6 +98,12 @@ def survey_scan(
         As in `open_scan`.
     budget
         Bytes to read, decompressed.
+
+    Returns
+    -------
+        A `Survey`: its ``findings``, each a question, an answer, the evidence and a level,
+        ``"fine"``, ``"look"``, ``"alarm"`` or ``"open"``; those that are ``alarms``; and a
+        ``recipe`` to be confirmed, or None. It prints as a list, and notebooks show it as a table.
 
     Raises
     ------
