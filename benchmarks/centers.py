@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.center_scans import NOISE, Scan, scan_number
-from ndtomo_dask.kernels.centering import METHODS, find_center
+from ndtomo_dask.kernels.centering import METHODS, Method, find_center
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Found:
     """What the method itself says about its error."""
 
 
-def search(numbers: Iterable[int], method: str = "auto") -> list[Found]:
+def search(numbers: Iterable[int], method: Method = "auto") -> list[Found]:
     """Find the centers of some scans."""
     results = []
     for number in numbers:
         scan = scan_number(number)
-        found = find_center(scan.image, scan.angles, method=method)  # type: ignore[arg-type]
+        found = find_center(scan.image, scan.angles, method=method)
         results.append(Found(scan, found.center - scan.center, found.error))
     return results
 

@@ -13,6 +13,8 @@ from scipy.optimize import linear_sum_assignment
 import ndtomo_dask as nd
 from benchmarks import component_rivals as rivals
 from benchmarks.contest import OURS
+from ndtomo_dask.components.decompose import Method
+from ndtomo_dask.components.moments import Scaling
 from ndtomo_dask.kernels.simulation import phantoms
 
 SHAPE_SIZE, SHAPE_CHANNELS, SHAPES = 200, 250, 5
@@ -73,10 +75,10 @@ def maps(counts: float | None) -> dict[str, float]:
     return scores
 
 
-def _ours(rows: np.ndarray, scaling: str, method: str = "nmf") -> np.ndarray:
+def _ours(rows: np.ndarray, scaling: Scaling, method: Method = "nmf") -> np.ndarray:
     ds = dataset(rows)
-    moments = nd.find_spectral_moments(ds, scaling=scaling)  # type: ignore[arg-type]
-    found = nd.find_components(ds, moments, method=method, components=SHAPES)  # type: ignore[arg-type]
+    moments = nd.find_spectral_moments(ds, scaling=scaling)
+    found = nd.find_components(ds, moments, method=method, components=SHAPES)
     made = nd.map_components(ds, found).component_map
     return np.asarray(made.values.reshape(-1, SHAPES))
 

@@ -22,6 +22,7 @@ from benchmarks import component_rivals as rivals
 from benchmarks.component_maps import dataset
 from benchmarks.contest import OURS, Contestant, Results, enter, granted, race, table
 from ndtomo_dask.kernels.components.factors import component_weights
+from ndtomo_dask.kernels.components.nmf import Start
 
 PIXELS, CHANNELS = 40_000, 600
 GROWTH = (40_000, 400_000, 4_000_000)
@@ -52,9 +53,9 @@ def factors(pixels: int, channels: int, count: int, *, repeat: int) -> Results:
     rows, _ = truth.mixed_spectra(pixels, channels, count)
     ds = dataset(rows)
 
-    def ours(start: str) -> Callable[[], np.ndarray]:
+    def ours(start: Start) -> Callable[[], np.ndarray]:
         def work() -> np.ndarray:
-            found = nd.find_components(ds, components=count, start=start)  # type: ignore[arg-type]
+            found = nd.find_components(ds, components=count, start=start)
             return np.asarray(found.component_spectrum.values)
 
         return work
@@ -153,12 +154,12 @@ def clusters(pixels: int, channels: int, count: int, *, repeat: int) -> Results:
     )
 
 
-def memory(ds: xr.Dataset, count: int, **options: int) -> dict[str, float]:
+def memory(ds: xr.Dataset, count: int, iterations: int = 300) -> dict[str, float]:
     """MB that are allocated at most beyond the data, by PCA, NMF and K-means."""
     works: dict[str, Callable[[], Any]] = {
         "PCA": lambda: nd.find_components(ds, method="pca", components=count),
-        "NMF": lambda: nd.find_components(ds, components=count, **options),  # type: ignore[arg-type]
-        "K-means": lambda: nd.find_clusters(ds, clusters=count, **options),  # type: ignore[arg-type]
+        "NMF": lambda: nd.find_components(ds, components=count, iterations=iterations),
+        "K-means": lambda: nd.find_clusters(ds, clusters=count, iterations=iterations),
     }
     peaks = {}
     for name, work in works.items():

@@ -16,7 +16,7 @@ BLOCK = 5000
 
 def sklearn_nmf(rows: np.ndarray, count: int, **options: Any) -> Callable[[], Any]:
     """Coordinate descent from NNDSVD; returns what was fitted."""
-    from sklearn.decomposition import NMF  # type: ignore[import-untyped]
+    from sklearn.decomposition import NMF
 
     settings = {"init": "nndsvd", "solver": "cd", "tol": 1e-4, "max_iter": 1000} | options
     return _quietly(lambda: NMF(count, **settings).fit(rows))
@@ -33,7 +33,7 @@ def sklearn_kmeans(
     rows: np.ndarray, count: int, starts: int, algorithm: str
 ) -> Callable[[], float]:
     """Inertia of the best of some starts."""
-    from sklearn.cluster import KMeans  # type: ignore[import-untyped]
+    from sklearn.cluster import KMeans
 
     return lambda: float(
         KMeans(count, n_init=starts, random_state=0, algorithm=algorithm).fit(rows).inertia_
@@ -42,7 +42,7 @@ def sklearn_kmeans(
 
 def dask_ml_pca(rows: np.ndarray, count: int, solver: str) -> Callable[[], np.ndarray]:
     """Variances along the components."""
-    from dask_ml.decomposition import PCA  # type: ignore[import-not-found,unused-ignore]
+    from dask_ml.decomposition import PCA
 
     def work() -> np.ndarray:
         model = PCA(count, svd_solver=solver, random_state=0).fit(_blocks(rows))
@@ -53,7 +53,7 @@ def dask_ml_pca(rows: np.ndarray, count: int, solver: str) -> Callable[[], np.nd
 
 def dask_ml_kmeans(rows: np.ndarray, count: int) -> Callable[[], float]:
     """Inertia of one start: it knows no restarts."""
-    from dask_ml.cluster import KMeans  # type: ignore[import-not-found,unused-ignore]
+    from dask_ml.cluster import KMeans
 
     def work() -> float:
         return float(KMeans(count, random_state=0).fit(_blocks(rows)).inertia_)
@@ -65,7 +65,7 @@ def hyperspy_lazy(rows: np.ndarray, count: int, algorithm: str) -> Callable[[], 
     """Decomposition of a lazy signal; returns it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import hyperspy.api as hs  # type: ignore[import-not-found,unused-ignore]
+        import hyperspy.api as hs
 
     hs.preferences.General.show_progressbar = False
 

@@ -115,7 +115,7 @@ def _ours(case: str, data: np.ndarray) -> Callable[[], Corrected]:
 
 
 def _ndtomo(case: str, data: np.ndarray) -> Callable[[], Corrected]:
-    from nDTomo.tomo import sinograms as theirs  # type: ignore[import-not-found]
+    from nDTomo.tomo import sinograms as theirs
 
     given = np.ascontiguousarray(data.transpose(1, 0, 2), dtype=np.float64)
 
@@ -136,7 +136,7 @@ def _ndtomo(case: str, data: np.ndarray) -> Callable[[], Corrected]:
 
 
 def _algotom(data: np.ndarray) -> Callable[[], Corrected]:
-    from algotom.prep.calculation import find_center_vo  # type: ignore[import-not-found]
+    from algotom.prep.calculation import find_center_vo
 
     def work() -> Corrected:
         return Corrected(data, float(find_center_vo(data.mean(axis=2))))

@@ -95,7 +95,7 @@ def print_filter(channels: int, repeat: int) -> None:
         print(f"{size} | {found['matrices']:.3f} | {found['transforms']:.3f}")
 
 
-def print_error(channels: int, repeat: int) -> None:  # noqa: ARG001
+def print_error(_channels: int, _repeat: int) -> None:
     print("RMSE / one level's | two levels, clean | noisy | ASTRA, clean | noisy | angles a group")
     for size, angles in (*SIZES, (150, 135), (200, 180), (220, 200), (300, 270), (200, 400)):
         theta, densities = half_turn(angles), truth.head_channels(1)
@@ -116,7 +116,7 @@ def print_error(channels: int, repeat: int) -> None:  # noqa: ARG001
         print(f"{size}, {angles} | " + " | ".join(f"{r:.3f}" for r in ratios) + f" | {group:.1f}")
 
 
-def print_limit(channels: int, repeat: int) -> None:  # noqa: ARG001
+def print_limit(_channels: int, repeat: int) -> None:
     """Interpolate in eight windows again and again, all of them in the first cache."""
     pixels, taps = (packing.aligned_zeros(n * 64, np.dtype("float32")) for n in (1024, 8 * 14))
     first = np.repeat(np.arange(8, dtype=np.uint32) * 14 * 64, 32)

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def race(peaks: int, spectra: int, subset: int, repeat: int) -> list[str]:
         except ImportError:
             lines.append(f"  {name}: not installed")
             continue
-        rivals[name] = lambda rival=rival: rival(case, subset)  # type: ignore[misc]
+        rivals[name] = partial(rival, case, subset)
         lines.append(f"  {name}: sums of squares {apart:.1e} from ours")
     for name, rival in PACKAGED.items() if peaks == 1 else ():
         try:
@@ -60,7 +61,7 @@ def race(peaks: int, spectra: int, subset: int, repeat: int) -> list[str]:
         except ImportError:
             lines.append(f"  {name}: not installed")
             continue
-        rivals[name] = lambda rival=rival: rival(case, subset)  # type: ignore[misc]
+        rivals[name] = partial(rival, case, subset)
         mine = np.median(np.abs(case.ours()["p0.position"][:subset] - case.truth[:subset, 0, 1]))
         lines.append(f"  {name}: positions off by {apart:.3f} channels (median), ours {mine:.3f}")
     works: list[Work] = [(lambda: case.ours(case.start), spectra), (case.ours, spectra)]

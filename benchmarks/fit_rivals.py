@@ -44,7 +44,7 @@ def curve_fit(case: Case, count: int) -> Float64:
 
 def lmfit(case: Case, count: int) -> Float64:
     """Model.fit of lmfit, one spectrum after the other."""
-    from lmfit.models import (  # type: ignore[import-not-found,unused-ignore]
+    from lmfit.models import (
         LinearModel,
         PseudoVoigtModel,
     )
@@ -87,7 +87,7 @@ def hyperspy(case: Case, count: int) -> Float64:
     """multifit of HyperSpy, bounded, with starts in its maps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import hyperspy.api as hs  # type: ignore[import-not-found,unused-ignore]
+        import hyperspy.api as hs
 
         hs.preferences.General.show_progressbar = False
         signal = hs.signals.Signal1D(case.data[:count])
@@ -124,7 +124,7 @@ def ndtomo(case: Case, count: int) -> Float64:
 
     Its start is a width of 0.01, so that its axis has 0.005 a channel.
     """
-    from nDTomo.analysis.peaks import (  # type: ignore[import-not-found,unused-ignore]
+    from nDTomo.analysis.peaks import (
         fit_gaussian_map,
     )
 
@@ -137,7 +137,7 @@ def ndtomo(case: Case, count: int) -> Float64:
 
 def midas_dt(case: Case, count: int) -> Float64:
     """Positions by fit_lineout of midas-dt: one width for both halves, a flat background."""
-    from midas_dt.peakfit import fit_lineout  # type: ignore[import-not-found,unused-ignore]
+    from midas_dt.peakfit import fit_lineout
 
     return np.array([fit_lineout(case.x, y).values[0, 0] for y in case.data[:count]])
 

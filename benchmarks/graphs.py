@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 import xarray as xr
 
 import ndtomo_dask as nd
@@ -63,10 +63,7 @@ class Spelled:
     pickled_bytes: int = 0
 
     def __call__(
-        self,
-        batches: Iterable[Batch],
-        total: int,  # noqa: ARG002
-        description: str,  # noqa: ARG002
+        self, batches: Iterable[Batch], _total: int, _description: str
     ) -> Iterator[list[Any]]:
         self.begun = start = time.process_time()
         for number, batch in enumerate(batches):

@@ -78,7 +78,7 @@ def iradon(theta: Float64, sinograms: np.ndarray) -> Callable[[], np.ndarray]:
 
 def algotom_fbp(theta: Float64, sinograms: np.ndarray) -> Callable[[], np.ndarray]:
     """Loop over the channels; each is back-projected by compiled code on all cores."""
-    from algotom.rec import reconstruction  # type: ignore[import-not-found]
+    from algotom.rec import reconstruction
 
     width = sinograms.shape[2]
     options: dict[str, Any] = {"angles": theta, "filter_name": None, "apply_log": False}
@@ -94,7 +94,7 @@ def algotom_fbp(theta: Float64, sinograms: np.ndarray) -> Callable[[], np.ndarra
 
 def tomopy_gridrec(theta: Float64, sinograms: np.ndarray, workers: int) -> Callable[[], np.ndarray]:
     """Gridrec (a Fourier method, not a back-projection) with the ramp filter, all channels."""
-    import tomopy  # type: ignore[import-not-found]
+    import tomopy
 
     projections = np.ascontiguousarray(np.moveaxis(sinograms, 0, 1))
     options = {"center": (sinograms.shape[2] - 1) / 2, "ncore": workers}

@@ -16,7 +16,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 import ndtomo_dask as nd
 from benchmarks.tasks import do_nothing

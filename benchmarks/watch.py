@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 _INTERVAL = 0.05
 
@@ -22,7 +22,7 @@ class NoWatch:
     def begin(self) -> Traffic:
         return Traffic(0, 0)
 
-    def end(self, before: Traffic) -> tuple[int, int, int]:  # noqa: ARG002
+    def end(self, _before: Traffic) -> tuple[int, int, int]:
         return 0, 0, 0
 
 

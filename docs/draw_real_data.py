@@ -36,7 +36,7 @@ def panel(axes: Axes, image: np.ndarray, extent: tuple[float, ...], **options: A
     bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)  # type: ignore[operator] # annotated wrongly
     axes.set_title(title, fontsize=9, color=INK)
     axes.tick_params(labelsize=7)
     return shown

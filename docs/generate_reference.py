@@ -5,7 +5,7 @@
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import ndtomo_dask as nd
@@ -112,9 +112,9 @@ def first_paragraph(function: object) -> str:
     return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
 
 
-def _call(name: str, function: object) -> str:
+def _call(name: str, function: Callable[..., object]) -> str:
     """Write a signature, one option a line where it is long."""
-    parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    parameters = inspect.signature(function).parameters.values()
     words, keyword_only = [], False
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:

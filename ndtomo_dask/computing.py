@@ -30,11 +30,7 @@ RESULTS = 64 * 10**6
 them until they are fetched."""
 
 
-def compute_here(
-    batches: Iterable[Batch],
-    total: int,  # noqa: ARG001
-    description: str,  # noqa: ARG001
-) -> Iterator[list[Any]]:
+def compute_here(batches: Iterable[Batch], _total: int, _description: str) -> Iterator[list[Any]]:
     """Compute batches one after the other with Dask's own scheduler of this moment."""
     get = dask.base.get_scheduler() or dask.threaded.get
     for batch in batches:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import psutil  # type: ignore[import-untyped]
+import psutil
 import yaml
 
 from ndtomo_dask.io import export, save

@@ -95,7 +95,8 @@ def _tables(lines: Mapping[str, Any]) -> Table:
 
 def _sum(x: np.ndarray, name: str, rows: np.ndarray, fwhm: float | Sequence[float]) -> np.ndarray:
     place, weight = rows.T
-    constant, slope = (float(fwhm) ** 2, 0.0) if np.ndim(fwhm) == 0 else map(float, fwhm)  # type: ignore[arg-type]
+    given = np.asarray(fwhm, dtype=np.float64)
+    constant, slope = (given**2, 0.0) if given.ndim == 0 else given
     square = constant + slope * place
     if not (square > 0).all():
         raise OptionError(f"fwhm={fwhm!r} makes no width above 0 for the lines of {name!r}.")

@@ -57,9 +57,9 @@ def bliss_map(file: h5py.File, group: str | None = None) -> dict[str, Place]:
     _refuse_unlike(file, {scan: str(signals[scan]) for scan in scans})
     places = {scan: f"/{scan}/{signals[scan]}" for scan in scans}
     motors = {role: _motor(file, scans, role, places) for role in ROLES}
-    found: dict[str, Place] = {"sinogram": [places[scan] for scan in scans]}
+    found: dict[str, list[str]] = {"sinogram": [places[scan] for scan in scans]}
     found |= {role: [f"{scan}/{motors[role]}" for scan in scans] for role in ROLES}
-    return {key: place[0] if len(scans) == 1 else place for key, place in found.items()}  # type: ignore[index]
+    return {key: place[0] if len(scans) == 1 else place for key, place in found.items()}
 
 
 def _scans(file: h5py.File) -> list[str]:

@@ -39,7 +39,7 @@ def export(
     path: str | Path,
     *,
     variable: str | None = None,
-    format: Format | None = None,  # noqa: A002 - the word users type
+    format: Format | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Compute one variable and write it for other programs, block by block in bounded memory.
@@ -74,7 +74,7 @@ def export(
         A picture is asked for and matplotlib is not installed.
     """
     path = Path(path)
-    format = _format(path, format)  # noqa: A001
+    format = _format(path, format)
     if isinstance(ds, xr.DataArray):
         ds = ds.to_dataset(name="image" if ds.name is None else ds.name)
     name = _chosen(ds, variable, format)
@@ -83,10 +83,10 @@ def export(
     return path
 
 
-def _format(path: Path, given: str | None) -> Format:
+def _format(path: Path, given: Format | None) -> Format:
     if given is not None:
         check_choice("format", given, FORMATS)
-        return given  # type: ignore[return-value]
+        return given
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise StoreError(
@@ -95,7 +95,7 @@ def _format(path: Path, given: str | None) -> Format:
     return SUFFIXES[suffix]
 
 
-def _chosen(ds: xr.Dataset, variable: str | None, format: str) -> str:  # noqa: A002
+def _chosen(ds: xr.Dataset, variable: str | None, format: str) -> str:
     names = [str(name) for name in ds.data_vars]
     if variable is not None:
         if variable not in names:

@@ -163,7 +163,7 @@ def _find(
 
 
 @lru_cache(maxsize=4)
-def _located(path: str, options: tuple[tuple[str, str], ...], stamp: str) -> Located:  # noqa: ARG001
+def _located(path: str, options: tuple[tuple[str, str], ...], _stamp: str) -> Located:
     found = _find(Path(path), dict(options).get("frames"), None, {}, None)
     return Located(found.runs)
 

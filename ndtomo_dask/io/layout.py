@@ -48,7 +48,7 @@ class StoredArray:
 
 
 @lru_cache(maxsize=64)
-def _opened(path: str, stamp: str) -> Any:  # noqa: ARG001
+def _opened(path: str, _stamp: str) -> Any:
     return open_for_reading(path)
 
 

@@ -142,7 +142,7 @@ def convert(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    **options: object,
+    **options: Any,
 ) -> None:
     """Copy a scan from a file into a Zarr store, at the speed of the disk and in bounded memory.
 
@@ -151,7 +151,7 @@ def convert(
     """
     if is_store(Path(path)):
         raise StoreError(f"{path} is a store already. Copy the folder.")
-    ds = open_scan(path, **options)  # type: ignore[arg-type]
+    ds = open_scan(path, **options)
 
     save(by_projection(ds), store, resume=resume, overwrite=overwrite)
 

@@ -25,7 +25,7 @@ def export_frames(
     ds: xr.Dataset,
     folder: str | Path,
     *,
-    format: Format = "esrf",  # noqa: A002
+    format: Format = "esrf",
     fast: Literal["angle", "translation"] = "angle",
     snake: bool = True,
     overwrite: bool = False,

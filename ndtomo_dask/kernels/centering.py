@@ -42,6 +42,13 @@ NEAR = 4.0, 0.03
 APART = 3.0
 """Two estimates disagree if they are further apart than this many of their errors."""
 
+CHECKED_BY: dict[str, tuple[Method, Method]] = {
+    "fourier": ("entropy", "fourier"),
+    "opposite": ("opposite", "entropy"),
+    "mass": ("mass", "entropy"),
+}
+"""The method of ``"auto"``, and the one that checks it, by what suits the angles."""
+
 
 @dataclass(frozen=True, eq=False)
 class CenterSearch:
@@ -120,9 +127,7 @@ def find_center(
     prepared, theta = _prepared(image, angles)
     if method != "auto":
         return _found(prepared, theta, method, search)
-    suited = _suited(theta)
-    first, second = {"fourier": ("entropy", "fourier"), "opposite": ("opposite", "entropy"),
-                     "mass": ("mass", "entropy")}[suited]  # fmt: skip
+    first, second = CHECKED_BY[_suited(theta)]
     found = _found(prepared, theta, first, search)
     return _checked(found, _found(prepared, theta, second, search, strict=False))
 
@@ -142,7 +147,7 @@ def _checked(found: CenterSearch, other: CenterSearch) -> CenterSearch:
 def _found(
     prepared: Float64,
     theta: Float64,
-    method: str,
+    method: Method,
     search: tuple[float, float] | None,
     *,
     strict: bool = True,
@@ -156,7 +161,7 @@ def _found(
         return CenterSearch(fit.center, fit.error, candidates, scores, method)
     if method in ("entropy", "sharpness"):
         low, high = (low, high) if search else _neighborhood(prepared, theta, low, high)
-        seen = center_images.search_images(prepared, theta, low, high, method)  # type: ignore[arg-type]
+        seen = center_images.search_images(prepared, theta, low, high, method)
         if strict and not low < seen.center < high:
             raise _at_the_border(low, high, seen.center)
         few = max(PIXELS_ERROR[0] / prepared.shape[1] ** 2, PIXELS_ERROR[1])

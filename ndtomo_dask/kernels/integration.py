@@ -242,7 +242,7 @@ def _normalization(geometry: Any, instrument: Instrument) -> np.ndarray:
 def _integrator(lut: tuple[np.ndarray, ...], size: int, centers: np.ndarray) -> Any:
     from pyFAI.ext.splitBBoxCSR import CsrIntegrator
 
-    class Integrator(CsrIntegrator):  # type: ignore[misc]
+    class Integrator(CsrIntegrator):
         """A table of pyFAI's that is made already; masked pixels are not in it."""
 
         check_mask, cmask, bin_centers = False, None, centers
@@ -259,7 +259,7 @@ def _variance_model(name: str = "VARIANCE") -> Any:
 def require_pyfai() -> None:
     """Raise `BackendError` where pyFAI is not installed."""
     try:
-        import pyFAI  # noqa: F401
+        import pyFAI  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise BackendError(
             "integrating frames needs pyFAI, which is not installed here: "

@@ -20,11 +20,13 @@ STRAND = 8192
 
 
 class Reduce(Protocol):
-    """Reduce all rows, wherever they are: ``partial(rows, **options)`` per piece, combined."""
+    """Reduce all rows, wherever they are."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, partial: Callable[..., Any], combine: Callable[[Any, Any], Any], **options: Any
-    ) -> Any: ...
+    ) -> Any:
+        """Combine ``partial(rows, **options)`` of all pieces."""
+        ...
 
 
 def merge_in_order(parts: Sequence[Part], combine: Callable[[Part, Part], Part]) -> Part:
@@ -58,7 +60,7 @@ def reduce_array(rows: Float) -> Reduce:
 
     def reduce(
         partial: Callable[..., Any],
-        combine: Callable[[Any, Any], Any],  # noqa: ARG001
+        combine: Callable[[Any, Any], Any],  # noqa: ARG001 - one piece, so nothing to combine
         **options: Any,
     ) -> Any:
         return partial(rows, **options)

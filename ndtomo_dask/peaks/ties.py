@@ -173,7 +173,7 @@ def _ka_doublet(window: PeakWindow, names: list[str], value: Any, axis: str) -> 
     return {key: tie for name in shared for key, tie in same(name, *names).items()} | made
 
 
-def _caglioti(window: PeakWindow, names: list[str], value: Any, axis: str) -> Ties:  # noqa: ARG001
+def _caglioti(window: PeakWindow, names: list[str], _value: Any, axis: str) -> Ties:
     wrong = [name for name in names if window.shapes[name] != "thompson_cox_hastings"]
     if wrong or axis != "tth":
         raise OptionError(

@@ -186,7 +186,7 @@ class Recipe:
     def with_paths(
         self,
         *,
-        input: str | Path | None = None,  # noqa: A002
+        input: str | Path | None = None,
         output: str | Path | None = None,
     ) -> "Recipe":
         """Return the same recipe for another input, another output, or both."""

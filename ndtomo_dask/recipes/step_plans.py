@@ -60,7 +60,7 @@ def _find_from_sample(stage: Stage, step: Step) -> list[Plan]:
                          allowed_mem=stage.allowed_mem)]  # fmt: skip
 
 
-def _integrate(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+def _integrate(stage: Stage, _step: Step) -> list[Plan]:
     """Plan to integrate frames and to store the sinogram, which is then read as images."""
     reader, block = stage.scan.encoding[READER], stage.block
     made = plan.integrate(
@@ -111,7 +111,7 @@ def _grid_options(step: Step) -> dict[str, Any]:
     return {name: step.options[name] for name in ("region", "pixel_size") if name in step.options}
 
 
-def _find_spectral_basis(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+def _find_spectral_basis(stage: Stage, _step: Step) -> list[Plan]:
     made, _ = plan_mixing.find_spectral_basis(
         stage.sizes, stage.block, stage.itemsize, sample=SAMPLE_BLOCK, allowed_mem=stage.allowed_mem
     )
@@ -147,7 +147,7 @@ def _components(stage: Stage, step: Step, components: int, extra: int) -> Plan:
     )  # fmt: skip
 
 
-def _map_components(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+def _map_components(stage: Stage, _step: Step) -> list[Plan]:
     return [_per_pixel("map_components", stage, stage.sizes["channel"], 8, slab=GRAM_ROWS)]
 
 
@@ -155,7 +155,7 @@ def _find_clusters(stage: Stage, step: Step) -> list[Plan]:
     return [_components(stage, step, step.options.get("components", 16), 1)]
 
 
-def _map_clusters(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+def _map_clusters(stage: Stage, _step: Step) -> list[Plan]:
     return [_per_pixel("map_clusters", stage, stage.sizes["channel"], 8, slab=GRAM_ROWS)]
 
 

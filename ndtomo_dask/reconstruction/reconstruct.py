@@ -61,7 +61,7 @@ def reconstruct(
     method: Method = "fbp",
     spectral_rank: int | Literal["auto"] | None = None,
     backend: str = "auto",
-    filter: str = "ram-lak",  # noqa: A002  the field's word
+    filter: str = "ram-lak",
     cutoff: float | None = None,
     iterations: int | None = None,
     nonnegative: bool = False,

@@ -6,7 +6,7 @@ from typing import Any
 from distributed import Client
 
 
-class ConnectedClient(Client):  # type: ignore[misc]
+class ConnectedClient(Client):
     """A client that, when it is closed, ends its cluster and puts back what `connect` has set."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -162,7 +162,7 @@ def _patience() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _join(address: str, given: Mapping[str, Any], least_memory: int | None) -> Iterator[str]:  # noqa: ARG001
+def _join(address: str, _given: Mapping[str, Any], _least_memory: int | None) -> Iterator[str]:
     yield address
 
 

@@ -12,7 +12,7 @@ OPTIONS = ("workers", "threads", "memory", "scratch", "dashboard")
 
 
 @contextmanager
-def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]:  # noqa: ARG001
+def start(given: Mapping[str, Any], _least_memory: int | None) -> Iterator[Any]:
     """Start a worker for each GPU, which sees no other; they end with the ``with`` block."""
     from dask.system import CPU_COUNT
 

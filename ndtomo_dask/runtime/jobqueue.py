@@ -124,7 +124,7 @@ class _Jobs:
             job = next((job for job in self.workers if worker.startswith(f"{job}-")), None)
             patience = dask.config.get("distributed.deploy.lost-worker-timeout")
             asyncio.get_running_loop().call_later(parse_timedelta(patience), self._forget, job)
-        super()._update_worker_status(op, message)  # type: ignore[misc]
+        super()._update_worker_status(op, message)  # type: ignore[misc] # Dask's, by mixing in
 
     def _forget(self: Any, job: str | None) -> None:
         """Forget a job without workers, so that another is submitted; Dask forgets small ones."""

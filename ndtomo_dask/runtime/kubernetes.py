@@ -14,7 +14,7 @@ OPTIONS = ("manifest", "namespace", "workers", "adaptive")
 
 
 @contextmanager
-def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]:  # noqa: ARG001
+def start(given: Mapping[str, Any], _least_memory: int | None) -> Iterator[Any]:
     """Create the cluster that a manifest describes; it is deleted after the ``with`` block."""
     operator = imported("dask_kubernetes.operator", extra="kubernetes")
     if "workers" in given and "adaptive" in given:

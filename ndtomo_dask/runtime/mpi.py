@@ -23,7 +23,7 @@ _QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 
 
 @contextmanager
-def start(given: Mapping[str, Any], least_memory: int | None) -> Iterator[Any]:  # noqa: ARG001
+def start(given: Mapping[str, Any], _least_memory: int | None) -> Iterator[Any]:
     """Become scheduler, client or worker, by the rank in the MPI job; only the client comes back.
 
     How many workers a node has is said by ``mpirun``, so the layout cannot follow the plan.

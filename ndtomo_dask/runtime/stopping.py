@@ -24,7 +24,7 @@ def stoppable() -> Iterator[None]:
         return
     process = os.getpid()
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.getpid() == process:
             raise Stopped(

@@ -180,7 +180,7 @@ def gatekeeper(expected: Facts, allowed: int) -> Any:
 
     gather, topic = gatherer(_INSTALLED), _TOPIC
 
-    class Gatekeeper(WorkerPlugin):  # type: ignore[misc]
+    class Gatekeeper(WorkerPlugin):
         def setup(self, worker: Any) -> None:
             facts = {**gather(worker), "worker": worker.address}
             try:

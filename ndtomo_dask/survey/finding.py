@@ -1,6 +1,6 @@
 """What a survey found: an answer to one question, with its evidence."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,12 +33,12 @@ def undetermined(question: str, evidence: str, **figures: float) -> Finding:
     return Finding(question, UNDETERMINED, evidence, "open", figures)
 
 
-def some(indices: object, *, shown: int = 5) -> str:
+def some(indices: Iterable[float], *, shown: int = 5) -> str:
     """List a few numbers, and how many more there are.
 
     >>> some(range(8))
     '0, 1, 2, 3, 4 and 3 more'
     """
-    numbers = [f"{number:g}" for number in indices]  # type: ignore[attr-defined]
+    numbers = [f"{number:g}" for number in indices]
     more = len(numbers) - shown
     return ", ".join(numbers[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -15,7 +15,7 @@ from ndtomo_dask.io.hdf5 import open_file
 from ndtomo_dask.io.line_series import is_line_series
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.survey.content import dims_by_content
-from ndtomo_dask.survey.finding import Finding, undetermined
+from ndtomo_dask.survey.finding import Finding, Level, undetermined
 from ndtomo_dask.survey.numbers import Numbers, is_monitor, numbers_of
 from ndtomo_dask.variables import ANGLE, CHANNEL, COORDINATES, TRANSLATION, Z
 
@@ -72,8 +72,8 @@ def _as_opened(ds: xr.Dataset) -> Finding:
     sizes = {str(dim): size for dim, size in ds["sinogram"].sizes.items()}
     assumed = str(ds.attrs.get("assumed", ""))
     by = assumed or "by what the file says of its axes, and by their lengths"
-    level = "look" if assumed else "fine"
-    return Finding(QUESTION, _sizes(sizes), by, level, sizes)  # type: ignore[arg-type]
+    level: Level = "look" if assumed else "fine"
+    return Finding(QUESTION, _sizes(sizes), by, level, sizes)
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

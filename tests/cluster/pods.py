@@ -33,7 +33,7 @@ def quantity(text: str) -> float:
     >>> quantity("8Gi") == 8 * 2**30, quantity("100m")
     (True, 0.1)
     """
-    number, unit = re.fullmatch(r"([\d.]+)(\w*)", text).groups()  # type: ignore[union-attr]
+    number, unit = re.findall(r"^([\d.]+)(\w*)$", text)[0]
     if unit == "m":
         return float(number) / 1000
     return float(number) * (_UNITS[unit] if unit in _UNITS else parse_bytes(f"1{unit or 'B'}"))

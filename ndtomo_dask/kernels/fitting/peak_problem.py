@@ -211,12 +211,7 @@ def build_ties(
                 offset[number] += coefficient * low[0, place[source]]
             else:
                 entries.setdefault(place[source], []).append((number, float(coefficient)))
-    columns = [entries[source] for source in sorted(entries)]
-    # what a free parameter is named after comes first, so that it gives the unit
-    columns = [
-        sorted(column, key=lambda e, s=source: e[0] != s)  # type: ignore[misc]
-        for source, column in zip(sorted(entries), columns, strict=True)
-    ]
+    columns = [_own_first(entries[source], source) for source in sorted(entries)]
     flat = [entry for column in columns for entry in column]
     tied = np.array([number for number, _ in flat], dtype=np.int64)
     return Ties(
@@ -225,6 +220,11 @@ def build_ties(
         tied, np.array([coefficient for _, coefficient in flat]), offset,
         np.bincount(tied, minlength=len(layout.names)),
     )  # fmt: skip
+
+
+def _own_first(entries: list[tuple[int, float]], source: int) -> list[tuple[int, float]]:
+    """Begin with what a free parameter is named after, so that it gives the unit."""
+    return sorted(entries, key=lambda entry: entry[0] != source)
 
 
 def _check_ties(model: PeakModel, place: Mapping[str, int]) -> None:

@@ -86,7 +86,7 @@ def _functions() -> tuple[Apply, Apply]:
     """Projection and back-projection, as Torch functions that are each other's derivative."""
     from torch.autograd import Function
 
-    class Project(Function):  # type: ignore[misc, unused-ignore]
+    class Project(Function):
         @staticmethod
         def forward(ctx: Any, volume: Tensor, A: TorchProjector) -> Tensor:
             ctx.A = A
@@ -96,7 +96,7 @@ def _functions() -> tuple[Apply, Apply]:
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
             return back_project(gradient, ctx.A), None
 
-    class BackProject(Function):  # type: ignore[misc, unused-ignore]
+    class BackProject(Function):
         @staticmethod
         def forward(ctx: Any, sinogram: Tensor, A: TorchProjector) -> Tensor:
             ctx.A = A

@@ -109,7 +109,7 @@ def _seeds(picture: Picture) -> tuple[cKDTree, Float64]:
     return cKDTree(seeds), grain_amounts(picture.components, picture.cells, random)
 
 
-def _figures(z: Float, y: Float, x: Float) -> Float32:  # noqa: ARG001
+def _figures(_z: Float, y: Float, x: Float) -> Float32:
     """Draw a Siemens star, circles, slanted squares, a triangle and a face."""
     places = [(a, b) for a in (-0.5, 0.0, 0.5) for b in (-0.5, 0.0, 0.5)]
     circles = [shapes.disc(y, x, 0.05 + 0.02 * i, center=at) for i, at in enumerate(places)]
@@ -144,7 +144,7 @@ def _head(z: Float, y: Float, x: Float) -> Float32:
     return _ellipsoids(y, x, [z - z0 for *_, z0, _ in HEAD])
 
 
-def _flat_head(z: Float, y: Float, x: Float) -> Float32:  # noqa: ARG001
+def _flat_head(_z: Float, y: Float, x: Float) -> Float32:
     """Draw the flat phantom: every ellipsoid is cut through its own middle."""
     return _ellipsoids(y, x, [np.zeros_like(y)] * len(HEAD))
 

@@ -110,7 +110,8 @@ def _window(filter_name: Any) -> Callable[[Float64], Float64]:
     if isinstance(filter_name, str):
         return WINDOWS[filter_name]
     if callable(filter_name):
-        return filter_name  # type: ignore[no-any-return]
+        window: Callable[[Float64], Float64] = filter_name
+        return window
     values = np.asarray(filter_name, dtype=np.float64)
     if values.ndim != 1 or values.size < 2:
         raise OptionError("a window as an array needs its values from frequency 0 to 0.5 in a row.")

@@ -13,7 +13,6 @@ from ndtomo_dask.kernels.projectors import Projector
 from ndtomo_dask.kernels.solvers.problem import (
     Problem,
     make_problem,
-    select_projections,
     take_projections,
 )
 from ndtomo_dask.kernels.solvers.products import dot
@@ -123,7 +122,7 @@ def _split(
 
     def part(chosen: Bool) -> Problem:
         samples, kept = (take_projections(a, chosen) for a in (whole.sinogram, whole.weights))
-        return make_problem(select_projections(A, chosen), samples, weights=kept)
+        return make_problem(A.select(chosen), samples, weights=kept)
 
     return part(~held_out), part(held_out)
 

@@ -22,7 +22,6 @@ from ndtomo_dask.kernels.solvers.problem import (
     make_problem,
     ratio,
     reciprocal,
-    select_projections,
     take_projections,
 )
 from ndtomo_dask.kernels.solvers.products import total
@@ -165,7 +164,7 @@ def _in_subsets(
     problem: Problem, fixed: Arrays, turns: list[np.ndarray], measured: bool
 ) -> Advance:
     A = problem.A
-    parts = [(select_projections(A, turn), turn) for turn in turns]
+    parts = [(A.select(turn), turn) for turn in turns]
     # Column sums of each subset are kept where they take no more room than the volume.
     keeps = len(turns) * problem.weights.shape[2] <= problem.sinogram.shape[2]
     if keeps:

@@ -163,14 +163,6 @@ def support_of(geometry: ParallelGeometry, support: Support) -> np.ndarray | Non
     return region
 
 
-def select_projections(A: Projector, projections: np.ndarray) -> Projector:
-    """Operator of some of the projections, by index or as True where they are kept."""
-    select = getattr(A, "select", None)
-    if select is not None:
-        return select(projections)  # type: ignore[no-any-return]
-    return type(A)(A.geometry.select(projections))  # type: ignore[call-arg]
-
-
 def take_projections(block: Array, projections: np.ndarray) -> Array:
     """Copy of some projections of a block, by index or as True where they are kept."""
     places = np.flatnonzero(projections) if projections.dtype == bool else projections

@@ -21,7 +21,6 @@ from ndtomo_dask.kernels.solvers.problem import (
     Support,
     make_problem,
     reciprocal,
-    select_projections,
     take_projections,
 )
 from ndtomo_dask.kernels.solvers.products import descend, dot, weigh_misfit
@@ -203,7 +202,7 @@ def _in_subsets(
     measured: bool,
 ) -> tuple[Arrays, Advance]:
     xp = problem.xp
-    parts = [(select_projections(problem.A, turn), turn) for turn in turns]
+    parts = [(problem.A.select(turn), turn) for turn in turns]
     fixed = fixed | {"rows": problem.weights * reciprocal(problem.A(problem.region()))}
     # Column sums of each subset are kept where they take no more room than the volume.
     keeps = len(turns) * problem.weights.shape[2] <= problem.sinogram.shape[2]

@@ -1,5 +1,7 @@
 """Laws of every peak shape: area and width by numbers, derivatives by differences, peers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,10 +65,8 @@ def test_fwhm_is_the_real_one_and_position_the_maximum(shape, share):
     for asymmetry in (0.0, 0.1, 0.45):
         peak = peak_of(shape, share, asymmetry=asymmetry)
         width, top = true_width(shape, peak), at(shape, 0.1, peak)
-        ends = [
-            brentq(lambda x: at(shape, x, peak) - top / 2, 0.1, 0.1 + side * 2 * width, xtol=1e-14)  # noqa: B023
-            for side in (-1, 1)
-        ]
+        above_half = partial(lambda x, peak, top: at(shape, x, peak) - top / 2, peak=peak, top=top)
+        ends = [brentq(above_half, 0.1, 0.1 + side * 2 * width, xtol=1e-14) for side in (-1, 1)]
         assert ends[1] - ends[0] == pytest.approx(width, rel=1e-7)
         assert max(at(shape, 0.1 + shift, peak) for shift in (-1e-4, 1e-4)) < top
 
