@@ -21,6 +21,10 @@ READ_BUFFERS = 16 * INNER_CHUNK
 """Compressed and decoded inner chunks in flight while a block is read."""
 LARGEST_GRAM = 8000
 """Channels up to which all their products are summed, unless a verb is told otherwise."""
+MANY_SPECTRA = 100_000
+"""Spectra from which NMF spares itself the products of all channels: of fewer they take no time."""
+FEW = 16
+"""Channels per direction from which products with directions take half the time of all, or less."""
 USUAL_COMPONENTS = 10
 GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
@@ -198,5 +202,15 @@ def gram_bytes(sizes: Mapping[str, int]) -> int:
 
 def sketch_bytes(sizes: Mapping[str, int], components: int) -> int:
     """Bytes beside the block of products with a few directions: a slab of rows, and such sums."""
-    channels, directions = sizes["channel"], max(2 * components, components + 8) + 10
-    return 13 * GRAM_ROWS * channels + 32 * channels * directions
+    channels = sizes["channel"]
+    return 13 * GRAM_ROWS * channels + 32 * channels * _directions(components)
+
+
+def is_sketched(spectra: int, channels: int, components: int) -> bool:
+    """Tell whether NMF is made from products with a few directions, not from those of all."""
+    few = spectra >= MANY_SPECTRA and channels >= FEW * _directions(components)
+    return few or channels > LARGEST_GRAM
+
+
+def _directions(components: int) -> int:
+    return max(2 * components, components + 8) + 10

@@ -25,6 +25,11 @@ from dask.array.core import slices_from_chunks
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from ndtomo_dask.apply import is_lazy, reduce_kernel
+from ndtomo_dask.kernels.components.sample import (
+    sample_combine,
+    sample_finalize,
+    sample_partial,
+)
 from ndtomo_dask.kernels.reductions import Reduce, merge_in_order
 from ndtomo_dask.kernels.threads import one_blas_thread
 
@@ -108,6 +113,10 @@ class Held:
         They do not depend on blocks: what is chosen by them is the same however the data are cut.
         """
         return self._reduce(_Work(partial, options, self._shapes), combine)
+
+    def sample(self, share: float) -> np.ndarray:
+        """Bring about this share of the rows here, those that are finite: (row, column)."""
+        return sample_finalize(self.numbered(sample_partial, sample_combine, share=share))
 
     def let_go(self) -> None:
         """Free the rows, wherever they are."""

@@ -74,7 +74,7 @@ def basis_of(
     if is_randomized(solver, given, spectra):
         check_memory(spectra, components, READINGS + 1, allowed_mem, products=False)
         rank = min(components, spectra.channels)
-        known, leading = sketched(spectra, rank, centered=True, among=some)
+        known, leading = sketched(spectra, rank, among=some)
     else:
         known = moments_for(
             spectra, given, passes=1, rank=components, allowed_mem=allowed_mem, among=some
@@ -144,8 +144,7 @@ def _mixture(
 
 
 def _sample(rows: Held, share: float) -> Float64:
-    sample = rows.numbered(kernel.sample_partial, kernel.sample_combine, share=share)
-    found = kernel.sample_finalize(sample)
+    found = rows.sample(share)
     if not len(found):
         raise SchemaError("find_clusters found no finite spectrum in its sample of the data.")
     return found[:, :-1]

@@ -33,6 +33,7 @@ from ndtomo_dask.components.spectra import (
 )
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.components import factors, nmf
+from ndtomo_dask.kernels.components.nmf_start import Start
 from ndtomo_dask.kernels.components.preparation import Preparation
 from ndtomo_dask.kernels.components.sketch import READINGS
 from ndtomo_dask.kernels.threads import one_blas_thread
@@ -105,7 +106,7 @@ def find_components(
     solver: Solver = "auto",
     scaling: Scaling = "none",
     variable: str = "volume",
-    start: nmf.Start = "pure",
+    start: Start = "pure",
     iterations: int = 300,
     known: xr.Dataset | None = None,
     sparsity: float = 0.0,
@@ -134,10 +135,13 @@ def find_components(
     components
         How many.
     solver
-        ``"exact"`` sums all products of channels in one reading; ``"randomized"`` finds the leading
-        directions in three, and needs no channels × channels; ``"auto"`` is that above 8000
-        channels where no moments are given. ``"streaming"``, of NMF, keeps no compressed spectra:
-        it begins with 50 000 of them, and then reads the data in each iteration.
+        ``"exact"`` sums all products of channels in one reading; ``"randomized"`` needs no channels
+        × channels: it looks at some spectra, and finds the leading directions in one reading, or in
+        up to three where these do not show what there is. ``"auto"`` is that where no moments are
+        given, above 8000 channels, and for NMF of 100 000 spectra or more where channels are many
+        times the components: all products would take longer than to read the data.
+        ``"streaming"``, of NMF, keeps no compressed spectra: it begins with 50 000 of them, and
+        then reads the data in each iteration.
     scaling
         Without moments: ``"poisson"`` makes the noise of counts alike in all spectra and channels,
         as in `find_spectral_moments`, at the cost of one more reading.
@@ -178,11 +182,12 @@ def find_components(
     spectra = spectra_of(ds, variable, verb="find_components")
 
     with one_blas_thread():
-        if is_randomized(solver, moments, spectra):
+        of = components if method == "nmf" else None
+        if is_randomized(solver, moments, spectra, nmf_of=of):
             rank = components if method != "nmf" else nmf.basis_rank(spectra.channels, components)
-            reads = READINGS + (method != "pca") + (scaling != "none")
+            reads = (2 if method == "nmf" else READINGS + (method != "pca")) + (scaling != "none")
             check_memory(spectra, rank, reads, allowed_mem, products=False)
-            sums, leading = sketched(spectra, rank, centered=method != "nmf", scaling=scaling)
+            sums, leading = sketched(spectra, rank, basis_of=of, scaling=scaling)
             factors.check_components(components, sums.sums)
         else:
             leading = None

@@ -6,19 +6,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ndtomo_dask.block_sizes import LARGEST_GRAM
+from ndtomo_dask.block_sizes import LARGEST_GRAM, is_sketched
 from ndtomo_dask.components.moments import SpectralMoments, compressed
 from ndtomo_dask.components.spectra import Spectra, thinned
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.held import held, streamed
-from ndtomo_dask.kernels.components import factors, nmf
+from ndtomo_dask.kernels.components import factors, nmf, nmf_start
 from ndtomo_dask.kernels.components import independent as ica
 from ndtomo_dask.kernels.components.sketch import Leading
 from ndtomo_dask.schema import require
 from ndtomo_dask.variables import CHANNEL, COMPONENT_MEAN, COMPONENT_SPECTRUM
 
-STREAM_SAMPLE = 50_000
-"""Spectra, about, on which NMF stands still before it reads all of them in each iteration."""
+NMF_SAMPLE = 50_000
+"""Spectra, about, on which NMF stands still before it goes on with all of them."""
+LARGEST_SHARE = 0.25
+"""Of the spectra in such a sample: beyond it, those iterations save none with all."""
 STREAM_TOLERANCE = 1e-5
 """Change of the objective that ends such iterations, since each is a reading."""
 
@@ -45,15 +47,22 @@ def known_spectra(
     return rows if moments.prepare.scale is None else rows / moments.prepare.scale
 
 
-def is_randomized(solver: str, moments: xr.Dataset | None, spectra: Spectra) -> bool:
-    """Tell whether directions are to be found without all products of channels."""
+def is_randomized(
+    solver: str, moments: xr.Dataset | None, spectra: Spectra, *, nmf_of: int | None = None
+) -> bool:
+    """Tell whether directions are to be found without all products of channels.
+
+    NMF of so many components needs no eigenvalues, so that one reading is enough.
+    """
     if solver == "randomized" and moments is not None:
         raise OptionError(
             "solver='randomized' reads the data in place of moments. Leave out one of the two."
         )
-    return solver == "randomized" or (
-        solver == "auto" and moments is None and spectra.channels > LARGEST_GRAM
-    )
+    if solver != "auto" or moments is not None:
+        return solver == "randomized"
+    if nmf_of is None:
+        return spectra.channels > LARGEST_GRAM
+    return is_sketched(spectra.count, spectra.channels, nmf_of)
 
 
 def principal_components(
@@ -118,7 +127,9 @@ def nonnegative(
         found = _streamed(spectra, moments, basis, components, scores, options)
     else:
         with held(scores, "compress the spectra") as rows:
-            found = nmf.nmf_from_sums(rows, basis, components, **options)
+            share = NMF_SAMPLE / max(1, moments.sums.count)
+            some = rows.sample(share) if share < LARGEST_SHARE else None
+            found = nmf.nmf_from_sums(rows, basis, components, some=some, **options)
     unit, weight = found.spectra, found.weight
     if moments.prepare.scale is not None:
         unit = unit * moments.prepare.scale
@@ -143,9 +154,9 @@ def _streamed(
     scores: Sequence[xr.DataArray], options: dict[str, Any],
 ) -> nmf.NonnegativeFactors:  # fmt: skip
     """Factorize some spectra that are held, and go on from there with all, which are not."""
-    some = compressed(thinned(spectra, STREAM_SAMPLE), moments, basis.vectors)
+    some = compressed(thinned(spectra, NMF_SAMPLE), moments, basis.vectors)
     with held(some, "compress some spectra") as rows:
-        energy = rows(nmf.energy_partial, nmf.energy_combine)
+        energy = rows(nmf_start.energy_partial, nmf_start.energy_combine)
         begin = {}
         if energy.count > basis.vectors.shape[1]:
             squares = float((energy.positive + energy.negative).sum())

@@ -13,7 +13,13 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
-from ndtomo_dask.components.spectra import Spectra, as_rows, channel_coordinates, reduce_spectra
+from ndtomo_dask.components.spectra import (
+    Spectra,
+    as_rows,
+    channel_coordinates,
+    patches,
+    reduce_spectra,
+)
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 from ndtomo_dask.kernels.components import factors, sketch
@@ -37,7 +43,7 @@ from ndtomo_dask.variables import (
 Scaling = Literal["none", "poisson"]
 SCALINGS = ("none", "poisson")
 LOOKED_AT = 2048
-"""Spectra, about, of which the shift is the mean."""
+"""Spectra, about, of which the shift is the mean, and those with which directions begin."""
 
 
 @dataclass(frozen=True)
@@ -91,26 +97,40 @@ def moments_of(
 
 
 def sketched(
-    spectra: Spectra, rank: int, *, centered: bool, scaling: Scaling = "none",
+    spectra: Spectra, rank: int, *, basis_of: int | None = None, scaling: Scaling = "none",
     among: Spectra | None = None,
 ) -> tuple[SpectralMoments, sketch.Leading]:  # fmt: skip
-    """Find leading eigenvectors of Σ x xᵀ, about the mean or zero, without that matrix.
+    """Find leading eigenvectors of Σ x xᵀ, without that matrix.
+
+    They are about the mean; or about zero, if they are the ``basis_of`` so many components of NMF.
+    Of these, vectors beyond the components matter little.
 
     The moments that are returned have no products. The data, or those ``among`` them, are read
-    three times; once more for a scaling.
+    once where a few patches of them show what there is, else up to `sketch.READINGS` times; once
+    more for a scaling.
     """
+    centered = basis_of is None
     shift, prepare = _preparation_of(spectra, scaling)
-    directions = sketch.random_directions(int(prepare.used.sum()), rank)
-    for reading in range(sketch.READINGS):
+    some = [as_rows(each.values) for each in _patches(among or spectra, LOOKED_AT)]
+    directions = sketch.first_directions(
+        np.concatenate(some), rank, shift, prepare, centered=centered
+    )
+    last = (basis_of, sketch.SPAN) if basis_of else (rank, sketch.EIGENVALUES)
+    for _ in range(sketch.READINGS):
         sums = reduce_spectra(
             among or spectra, sketch_block, sketch.sketch_combine, "sketch the spectra",
             directions=directions, shift=shift, prepare=prepare,
         )  # fmt: skip
         product, trace = sketch.without_shift(sums, shift, directions, centered=centered)
-        if reading < sketch.READINGS - 1:
-            directions = sketch.orthonormal(product)
-    moments = SpectralMoments(sketch.as_moments(sums), shift, prepare, spectra.masked)
-    return moments, sketch.leading(product, directions, trace, rank)
+        leading = sketch.leading(product, directions, trace, rank)
+        if leading.settled(*last):
+            break
+        directions = sketch.orthonormal(product)
+    return SpectralMoments(sketch.as_moments(sums), shift, prepare, spectra.masked), leading
+
+
+def _patches(spectra: Spectra, wanted: int) -> list[xr.DataArray]:
+    return compute_arrays(patches(spectra, wanted).arrays, "look at some spectra")
 
 
 def _preparation_of(spectra: Spectra, scaling: Scaling) -> tuple[np.ndarray, Preparation]:

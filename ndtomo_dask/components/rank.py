@@ -10,8 +10,8 @@ from ndtomo_dask.components.moments import SpectralMoments, compressed, moments_
 from ndtomo_dask.components.spectra import Data, check_counts, spectra_of
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.held import Held, held
-from ndtomo_dask.kernels.components import nmf
-from ndtomo_dask.kernels.components.clusters import SPREAD
+from ndtomo_dask.kernels.components import nmf, nmf_start
+from ndtomo_dask.kernels.components.sample import SPREAD
 from ndtomo_dask.kernels.components.spectral_rank import noise_scale, significant_rank
 from ndtomo_dask.kernels.components.stability import stability
 from ndtomo_dask.kernels.reductions import Reduce
@@ -133,6 +133,6 @@ def _try(
 def _spectra(
     half: Reduce, basis: nmf.NmfBasis, count: int, iterations: int
 ) -> nmf.NonnegativeFactors:
-    energy = half(nmf.energy_partial, nmf.energy_combine)
+    energy = half(nmf_start.energy_partial, nmf_start.energy_combine)
     part = nmf.NmfBasis(basis.vectors, float((energy.positive + energy.negative).sum()))
     return nmf.nmf_from_sums(half, part, count, iterations=iterations)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from ndtomo_dask.schema import floating, require, variable_named
 from ndtomo_dask.variables import CHANNEL, MASK
 
 Data = xr.Dataset | Sequence[xr.Dataset]
+
+PLACES = 3
+"""Patches along each dimension of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Spectra:
     def channels(self) -> int:
         """Channels of the data, used or not."""
         return int(self.used.size)
+
+    @property
+    def count(self) -> int:
+        """Spectra of the data, finite or not."""
+        return sum(array.size // max(1, self.channels) for array in self.arrays)
 
 
 def spectra_of(ds: Data, variable: str, *, verb: str) -> Spectra:
@@ -84,10 +93,8 @@ def thinned(spectra: Spectra, wanted: int) -> Spectra:
 
     Which they are does not depend on blocks; blocks that hold none are not read.
     """
-    total = sum(array.size // max(1, spectra.channels) for array in spectra.arrays)
-    return replace(
-        spectra, arrays=tuple(_thinned(array, total / wanted) for array in spectra.arrays)
-    )
+    share = spectra.count / wanted
+    return replace(spectra, arrays=tuple(_thinned(array, share) for array in spectra.arrays))
 
 
 def _thinned(array: xr.DataArray, share: float) -> xr.DataArray:
@@ -98,6 +105,38 @@ def _thinned(array: xr.DataArray, share: float) -> xr.DataArray:
         steps[dim] = slice(step // 2, None, step)
         share /= step
     return array.isel(steps)
+
+
+def patches(spectra: Spectra, wanted: int) -> Spectra:
+    """Take small patches of pixels spread over the data, about as many spectra as wanted.
+
+    Which they are does not depend on blocks. Blocks without a patch are not read, which are most
+    of a large image: a lattice, as of `thinned`, has pixels in all of them.
+    """
+    each = -(-wanted // len(spectra.arrays))
+    return replace(spectra, arrays=tuple(_patches(array, each) for array in spectra.arrays))
+
+
+def _patches(array: xr.DataArray, wanted: int) -> xr.DataArray:
+    dims = sorted((dim for dim in array.dims if dim != CHANNEL), key=lambda dim: array.sizes[dim])
+    width, where = wanted / prod(min(PLACES, array.sizes[dim]) for dim in dims), {}
+    for left, dim in zip(range(len(dims), 0, -1), dims, strict=True):
+        edge = max(1, min(round(width ** (1 / left)), array.sizes[dim])) if left <= 2 else 1
+        where[dim] = _windows(array.sizes[dim], edge)
+        width /= edge
+    return array.isel(where)
+
+
+def _windows(size: int, width: int) -> np.ndarray:
+    """Return indices of a few windows, evenly spread.
+
+    >>> _windows(60, 2)
+    array([ 9, 10, 29, 30, 49, 50])
+    """
+    if PLACES * width >= size:
+        return np.arange(size)
+    middles = (2 * np.arange(PLACES)[:, None] + 1) * size // (2 * PLACES)
+    return (middles - width // 2 + np.arange(width)).ravel()
 
 
 def reduce_spectra(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from ndtomo_dask import plan, plan_mixing
@@ -10,6 +11,7 @@ from ndtomo_dask.block_sizes import (
     LARGEST_GRAM,
     image_block,
     inner_chunk,
+    is_sketched,
     shard_of_projections,
     spectra_block,
 )
@@ -137,12 +139,15 @@ def _find_components(stage: Stage, step: Step) -> list[Plan]:
 
 def _components(stage: Stage, step: Step, components: int, extra: int) -> Plan:
     """Plan the readings for the moments or the directions, and ``extra`` ones."""
-    many = not stage.has_moments and stage.sizes["channel"] > LARGEST_GRAM
-    solver = step.options.get("solver", "auto")
-    randomized = solver == "randomized" or (solver == "auto" and many)
+    channels, solver = stage.sizes["channel"], step.options.get("solver", "auto")
+    is_nmf = step.verb == "find_components" and step.options.get("method", "nmf") == "nmf"
+    pixels = prod(stage.sizes.values()) // channels
+    many = is_sketched(pixels, channels, components) if is_nmf else channels > LARGEST_GRAM
+    randomized = solver == "randomized" or (solver == "auto" and many and not stage.has_moments)
+    directions = 1 if is_nmf or not randomized else READINGS
     return plan.find_components(
         stage.sizes, stage.itemsize, components=components, step=step.verb,
-        passes=extra + (READINGS if randomized else 1) * (not stage.has_moments),
+        passes=extra + directions * (not stage.has_moments),
         allowed_mem=stage.allowed_mem, block=stage.block, products=not randomized,
     )  # fmt: skip
 

@@ -62,14 +62,19 @@ def _finite(rows: Float) -> Float64:
 
 
 def _keep(reach: Float64, rows: Float64, wanted: int) -> Farthest:
+    if len(reach) > wanted:
+        # Sorting all is most of the work: only those that reach as far as the last one kept.
+        least = np.partition(reach, len(reach) - wanted)[len(reach) - wanted]
+        near = np.flatnonzero(reach >= least)
+        reach, rows = reach[near], rows[near]
     order = np.argsort(-reach, kind="stable")[:wanted]
     return Farthest(reach[order], rows[order], wanted)
 
 
-def pure_spectra(
+def pure_pixels(
     reduce: Reduce, vectors: Float64, components: int, count: int, known: Float64 | None = None
-) -> Float64:
-    """Find the corners by successive projection, each averaged over the pixels nearest to it.
+) -> list[Float64]:
+    """Find the corners by successive projection, each the mean of the pixels nearest to it.
 
     The spectrum of largest norm is a corner; its direction is projected out, and so on. A corner
     is smoothed over the pixels that reach farthest in its direction, without which noise would
@@ -92,23 +97,22 @@ def pure_spectra(
 
     Returns
     -------
-        Spectra, (component, channel), in the order in which they were found; those beyond the
-        dimension of the data are zero.
+        The pixels of each corner, (pixel, r), in the order in which they were found; none of those
+        beyond the dimension of the data.
     """
     wanted = min(count, int(np.clip(count // SHARE, LEAST, MOST)))
     rest = np.eye(vectors.shape[1])
     for spectrum in () if known is None else known:
         rest = _without(rest, spectrum @ vectors)
-    corners = np.zeros((components, vectors.shape[0]))
-    for corner in corners:
+    corners: list[Float64] = []
+    while len(corners) < components:
         longest = reduce(longest_partial, farthest_combine, rest=rest)
         if not longest.reach.size or longest.reach[0] <= 0:
             break
         direction = rest @ longest.rows[0]
         found = reduce(farthest_partial, farthest_combine, direction=direction, wanted=wanted)
-        mean = found.rows.mean(axis=0)
-        corner[:] = vectors @ mean
-        rest = _without(rest, mean)
+        corners.append(found.rows)
+        rest = _without(rest, found.rows.mean(axis=0))
     return corners
 
 

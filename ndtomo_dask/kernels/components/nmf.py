@@ -1,28 +1,28 @@
 """Nonnegative matrix factorization X ≈ W H of spectra, in two passes over the data.
 
-The first pass sums the moments (`factors`). Their leading eigenvectors V compress each spectrum to
-r numbers in the second, Y = X V, and all iterations read Y only: W and H solve nonnegative least
-squares in turn (Kim & Park 2011), H from WᵀW and WᵀX ≈ (WᵀY)Vᵀ, with extrapolation between
-iterations (Ang & Gillis 2019), from pure pixels (`endmembers`) or NNDSVD (Boutsidis & Gallopoulos
-2008), after compression (Tepper & Sapiro 2016). Nothing is random.
+The first pass sums moments (`factors`, or `sketch`). Their leading eigenvectors V compress each
+spectrum to r numbers in the second, Y = X V, and all iterations read Y only: W and H solve
+nonnegative least squares in turn (Kim & Park 2011), H from WᵀW and WᵀX ≈ (WᵀY)Vᵀ, with
+extrapolation between iterations (Ang & Gillis 2019), from where `nmf_start` begins, after
+compression (Tepper & Sapiro 2016). Of many spectra, some come first. Nothing is random.
 
 Negative data are kept: least squares is well defined for them, and clipping noise adds intensity.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndtomo_dask.errors import OptionError, check_choice
-from ndtomo_dask.kernels.components.endmembers import pure_spectra
+from ndtomo_dask.errors import OptionError
 from ndtomo_dask.kernels.components.factors import (
     Moments,
     check_components,
     leading_eigenvectors,
     slabs,
 )
+from ndtomo_dask.kernels.components.nmf_start import Begin, Start, nmf_begin
 from ndtomo_dask.kernels.components.nonnegative import nonnegative_rows
 from ndtomo_dask.kernels.components.penalties import Penalties, smooth_spectra
 from ndtomo_dask.kernels.reductions import Reduce, reduce_array, reduce_strands
@@ -36,13 +36,6 @@ STEP, STEP_GROWTH, STEP_CUT = 0.5, 1.05, 1.5
 ROUNDING = 1e-14
 """Share of the energy of the data below which a change of the objective is rounding."""
 
-START_FLOOR = 1e-3
-"""Zeros of the start become this share of a spectrum's maximum: a zero could never grow again."""
-
-
-Start = Literal["pure", "svd"]
-STARTS = ("pure", "svd")
-
 
 class NmfBasis(NamedTuple):
     """What the first pass leaves for the others."""
@@ -53,15 +46,6 @@ class NmfBasis(NamedTuple):
     """Sum of squares of the data, ‖X‖²."""
     intensity: float = 1.0
     """Sum of the data, each channel's taken as positive."""
-
-
-class SignedEnergy(NamedTuple):
-    """Sums of squares of the positive and of the negative part of each column of Y, (r,)."""
-
-    positive: Float64
-    negative: Float64
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    """Spectra summed."""
 
 
 class NmfSums(NamedTuple):
@@ -127,50 +111,6 @@ def nmf_basis(moments: Moments, shift: Float | None, components: int) -> NmfBasi
 def basis_rank(channels: int, components: int) -> int:
     """Vectors of a basis in which so many components are found."""
     return min(channels, max(2 * components, components + 8))
-
-
-def energy_partial(projection: Float) -> SignedEnergy:
-    """Sum the squares of the positive and negative entries of Y, (pixel, r), less rows of NaN.
-
-    With `energy_combine` and `nmf_start` as combine and finalize.
-    """
-
-    def energy(rows: Float) -> SignedEnergy:
-        slab = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
-        positive = np.square(np.maximum(slab, 0)).sum(axis=0)
-        return SignedEnergy(positive, np.square(np.minimum(slab, 0)).sum(axis=0), len(slab))
-
-    return reduce_strands(energy, energy_combine, projection)
-
-
-def energy_combine(first: SignedEnergy, second: SignedEnergy) -> SignedEnergy:
-    """Merge the sums of two blocks."""
-    return SignedEnergy(
-        first.positive + second.positive,
-        first.negative + second.negative,
-        first.count + second.count,
-    )
-
-
-def nmf_start(energy: SignedEnergy, vectors: Float64, components: int) -> Float64:
-    """Start H, (component, channel), from the singular vectors (NNDSVD).
-
-    Of a pair u, v of singular vectors the parts of one sign are kept, the sign being that for which
-    ‖u±‖ ‖v±‖ is largest; zeros are raised to 1e-3 of the spectrum's maximum.
-    """
-    scale = np.sqrt(energy.positive + energy.negative)[:components]
-    scale = np.maximum(scale, np.finfo(np.float64).tiny)
-    spectra = vectors.T[:components]
-    parts = np.stack([np.maximum(spectra, 0), np.maximum(-spectra, 0)])
-    norms = np.linalg.norm(parts, axis=2)
-    left = np.sqrt(np.stack([energy.positive, energy.negative])[:, :components]) / scale
-    sign = (norms * left).argmax(axis=0)
-    chosen = np.arange(components)
-
-    size = np.sqrt(scale * (norms * left)[sign, chosen])
-    start = parts[sign, chosen] * (size / norms[sign, chosen])[:, None]
-    start[0] = np.abs(spectra[0]) * np.sqrt(scale[0])
-    return np.asarray(np.maximum(start, START_FLOOR * start.max(axis=1, keepdims=True)))
 
 
 def nmf_partial(
@@ -299,6 +239,7 @@ def nmf_from_sums(
     known: Float64 | None = None,
     sparsity: float = 0.0,
     smoothness: float = 0.0,
+    some: Float64 | None = None,
 ) -> NonnegativeFactors:
     """Factorize compressed spectra Y = X V, (pixel, r), given a reduction over them.
 
@@ -307,7 +248,8 @@ def nmf_from_sums(
     leaves open, at the singular vectors (``"svd"``), or at given spectra. Spectra that are ``known
     (component, channel)`` stay as they are, and come first; the others begin at pure pixels beside
     them. What ``sparsity`` and ``smoothness`` are charged for is said in `penalties`, with
-    λ = `penalty_threshold`.
+    λ = `penalty_threshold`. With ``some`` of the rows of Y, (pixel, r), the iterations stand still
+    on these and the pure pixels first, and few are left for all.
 
     Raises
     ------
@@ -320,9 +262,14 @@ def nmf_from_sums(
             "of the basis. Make it with nmf_basis(moments, shift, components)."
         )
     fixed = 0 if known is None else len(known)
-    begin = start if isinstance(start, np.ndarray) else _begin(
-        reduce, basis, components, start, known
-    )  # fmt: skip
+    if isinstance(start, np.ndarray):
+        begin = start
+    else:
+        begun = nmf_begin(reduce, basis.vectors, components, start, known)
+        begin = begun.spectra if some is None else _settled(
+            begun, basis, some, iterations=iterations, tolerance=tolerance, known=known,
+            sparsity=sparsity, smoothness=smoothness,
+        )  # fmt: skip
     charged = Penalties(penalty_threshold(basis, sparsity), smoothness, fixed)
     penalties = None if charged.none else charged
 
@@ -336,17 +283,14 @@ def nmf_from_sums(
     )  # fmt: skip
 
 
-def _begin(
-    reduce: Reduce, basis: NmfBasis, components: int, start: Start, known: Float64 | None
-) -> Float64:
-    check_choice("start", start, STARTS)
-    energy = reduce(energy_partial, energy_combine)
-    if start == "svd" and known is None:
-        return nmf_start(energy, basis.vectors, components)
-    free = components - (0 if known is None else len(known))
-    corners = pure_spectra(reduce, basis.vectors, free, energy.count, known)
-    begin = np.maximum(corners, START_FLOOR * corners.max(axis=1, keepdims=True, initial=0))
-    return begin if known is None else np.concatenate([known, begin])
+def _settled(begun: Begin, basis: NmfBasis, some: Float64, **options: Any) -> Float64:
+    """Iterate on some rows and the pure ones, so that no rare phase is missed among them."""
+    rows = np.concatenate([some, begun.pure])
+    share = len(rows) / max(1, begun.count)
+    part = NmfBasis(basis.vectors, float(np.vdot(rows, rows)), basis.intensity * share)
+    found = nmf_from_projection(rows, part, len(begun.spectra), start=begun.spectra, **options)
+    # A spectrum of zeros, unused among some, could not grow among all.
+    return found.spectra if found.spectra.any(axis=1).all() else begun.spectra
 
 
 def penalty_threshold(basis: NmfBasis, sparsity: float) -> float:

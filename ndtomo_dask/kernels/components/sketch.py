@@ -1,8 +1,10 @@
 """Leading eigenvectors of Σ x xᵀ where that matrix is too large, from its products with a few.
 
-Subspace iteration from random directions Q: each reading of the data sums Σ x (xᵀ Q), and Q is
-made orthonormal again. After two power iterations the third reading gives Qᵀ G Q, whose
-eigenvectors turn Q into those of G (Halko, Martinsson & Tropp, SIAM Rev. 53, 217 (2011)).
+A reading of the data sums G Q = Σ x (xᵀ Q). The directions Q are those that lead among some of the
+spectra, and random ones beside them, for what is not among these. G Q (Qᵀ G Q)⁻¹ (G Q)ᵀ has nearly
+the leading eigenvectors of G (the Nyström approximation; Halko, Martinsson & Tropp, SIAM Rev. 53,
+217 (2011), §5.4; Tropp et al., NeurIPS 30, 1225 (2017)). Where it explains notably more than Q, the
+data are read again, with directions from G Q: a power iteration.
 """
 
 from typing import NamedTuple
@@ -16,7 +18,18 @@ Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 
 READINGS = 3
-"""Readings of the data: two power iterations, and one to see what they have found."""
+"""Readings of the data at most. Among some of the spectra, so many always."""
+
+EIGENVALUES, SPAN = 1e-4, 0.25
+"""What a reading may find beyond its directions to be the last, relative to the weakest eigenvalue
+that matters: where eigenvalues do, and where only the span does. Another one finds a part of that.
+"""
+
+ROUNDING = 1e-7
+"""Share of all that is rounding of products in float32."""
+
+WEAKEST = 1e-8
+"""Eigenvalue within Q, as a share of the largest, below which products with it are rounding."""
 
 BESIDE = 10
 """Directions beside those that are wanted: what they hold does not leak into the others."""
@@ -46,12 +59,36 @@ class Leading(NamedTuple):
     """(channel, vector); the entry of largest magnitude is positive."""
     trace: float
     """Sum of all eigenvalues."""
+    within: Float64
+    """Eigenvalues within the directions, before they were multiplied, (vector,)."""
+
+    def settled(self, wanted: int, enough: float) -> bool:
+        """Tell whether another reading would tell little more of so many: `EIGENVALUES`, `SPAN`."""
+        values = self.values[:wanted]
+        gain = float((values - self.within[:wanted]).sum())
+        return gain <= max(enough * float(values[-1]), ROUNDING * self.trace)
 
 
 def random_directions(channels: int, wanted: int) -> Float64:
     """Draw directions to begin with, the same each time, (channel, direction)."""
     rng = np.random.default_rng(0)
     return orthonormal(rng.standard_normal((channels, min(channels, wanted + BESIDE))))
+
+
+def first_directions(
+    spectra: Float, wanted: int, shift: Float64, prepare: Prepare, *, centered: bool
+) -> Float64:
+    """Directions that lead among some spectra, (pixel, channel), and random ones beside them."""
+    directions = random_directions(int(shift.size), wanted)
+    for _ in range(READINGS):
+        sums = sketch_partial(spectra, directions, shift, prepare)
+        if not sums.count:
+            return directions
+        product, trace = without_shift(sums, shift, directions, centered=centered)
+        found = leading(product, directions, trace, wanted)
+        directions = orthonormal(product)
+    beside = random_directions(int(shift.size), wanted)[:, : directions.shape[1] - wanted]
+    return orthonormal(np.concatenate([found.vectors, beside], axis=1))
 
 
 def orthonormal(vectors: Float64) -> Float64:
@@ -97,12 +134,20 @@ def without_shift(sketch: Sketch, shift: Float64, directions: Float64, *, center
 
 
 def leading(product: Float64, directions: Float64, trace: float, count: int) -> Leading:
-    """Eigenpairs of G within the span of orthonormal directions, given G times these."""
+    """Eigenpairs of the Nyström approximation of G, given G times orthonormal directions."""
     within = directions.T @ product
-    values, turn = np.linalg.eigh((within + within.T) / 2)
-    values, vectors = values[::-1][:count], (directions @ turn)[:, ::-1][:, :count]
+    ritz, turn = np.linalg.eigh((within + within.T) / 2)
+    ritz, turn = ritz[::-1], turn[:, ::-1]
+    floor = max(WEAKEST * ritz[0], np.finfo(np.float64).tiny)
+    vectors, roots, _ = np.linalg.svd(
+        product @ (turn / np.sqrt(np.maximum(ritz, floor))), full_matrices=False
+    )
+    # Both are lower bounds; where products are rounding, the former is the lower one.
+    values = np.maximum(roots**2, ritz)[:count].clip(min=0)
+    vectors = vectors[:, :count]
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    return Leading(values.clip(min=0), vectors * np.where(largest < 0, -1.0, 1.0), trace)
+    turned = vectors * np.where(largest < 0, -1.0, 1.0)
+    return Leading(values, turned, trace, ritz[:count].clip(min=0))
 
 
 def as_moments(sketch: Sketch) -> Moments:

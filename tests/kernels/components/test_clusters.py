@@ -89,18 +89,6 @@ def test_more_clusters_than_different_rows_are_harmless():
     assert found.size.sum() == 30
 
 
-def test_the_sample_does_not_depend_on_blocks():
-    data, _ = groups()
-    number = np.arange(len(data))
-    whole = kernel.sample_finalize(kernel.sample_partial(data, number, 0.1))
-    cuts = [slice(4000, None), slice(0, 1500), slice(1500, 4000)]
-    parts = [kernel.sample_partial(data[cut], number[cut], 0.1) for cut in cuts]
-    np.testing.assert_array_equal(
-        kernel.sample_finalize(reduce(kernel.sample_combine, parts)), whole
-    )
-    assert len(whole) == pytest.approx(600, rel=0.02)
-
-
 def test_starts_that_end_alike_on_a_sample_go_on_as_one():
     rows = groups()[0].astype(float)
     kept = kernel.settled_starts(rows, 5, restarts=6, seed=0, iterations=50)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import NMF
 
 from ndtomo_dask.errors import OptionError
-from ndtomo_dask.kernels.components import factors, nmf
+from ndtomo_dask.kernels.components import factors, nmf, nmf_start
 from tests.tolerances import AMPLIFIED, ROUNDING
 
 F64 = ROUNDING[np.dtype("float64")]
@@ -127,8 +127,8 @@ def test_spectra_with_nan_are_left_out_and_counted():
 def test_blocks_in_any_order_give_the_factors_of_the_whole(blocks, order):
     projection, basis = compress(noisy().astype(float), 4)
     parts = np.array_split(projection, blocks)[::order]
-    energy = reduce(nmf.energy_combine, map(nmf.energy_partial, parts))
-    start = nmf.nmf_start(energy, basis.vectors, 4)
+    energy = reduce(nmf_start.energy_combine, map(nmf_start.energy_partial, parts))
+    start = nmf_start.nmf_start(energy, basis.vectors, 4)
 
     def sums_of(spectra):
         return reduce(
@@ -181,3 +181,29 @@ def test_more_components_than_basis_vectors_are_refused():
     projection, basis = compress(noisy(), 4)
     with pytest.raises(OptionError, match="between 1 and the 12 vectors of the basis"):
         nmf.nmf_from_projection(projection, basis, 13)
+
+
+@pytest.mark.parametrize("start", ["pure", "svd"])
+def test_some_rows_first_leave_few_iterations_with_all(start):
+    data = noisy(pixels=8000)
+    projection, basis = compress(data, 4)
+    some = projection[::10].astype(float)
+    whole = nmf.nmf_from_projection(projection, basis, 4, start=start)
+    after = nmf.nmf_from_projection(projection, basis, 4, start=start, some=some)
+    assert after.iterations < whole.iterations
+    assert after.objective < (1 + COMPRESSED) * whole.objective
+    assert after.count == whole.count
+
+
+def test_a_phase_of_a_few_pixels_is_found_though_some_rows_have_none_of_it():
+    rng = np.random.default_rng(2)
+    weights, spectra = planted(pixels=8000)
+    weights[:, 3] = 0
+    weights[4001:4008] = [0, 0, 0, 3]
+    clean = weights @ spectra
+    data = rng.poisson(200 * clean).astype("float32")
+    projection, basis = compress(data, 4)
+    some = projection[::10].astype(float)
+    assert not weights[::10, 3].any()
+    found = nmf.nmf_from_projection(projection, basis, 4, some=some)
+    assert worst_cosine(found.spectra, spectra) > 0.98
