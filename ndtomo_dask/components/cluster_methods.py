@@ -19,22 +19,24 @@ from ndtomo_dask.components.moments import (
 from ndtomo_dask.components.spectra import Spectra, thinned
 from ndtomo_dask.errors import OptionError, SchemaError
 from ndtomo_dask.held import Held, held
+from ndtomo_dask.kernels.components import cluster_starts, factors, mixtures
 from ndtomo_dask.kernels.components import clusters as kernel
-from ndtomo_dask.kernels.components import factors, mixtures
 from ndtomo_dask.kernels.components.sketch import READINGS
 from ndtomo_dask.schema import floating
 from ndtomo_dask.variables import CHANNEL, CLUSTER_FACTOR
 
 Float64 = np.ndarray[Any, np.dtype[np.float64]]
 
+AXES = 16
+"""Principal components in which distances are taken, at least."""
 BASIS_SAMPLE = 20_000
 """Spectra, about, of which principal components are found: at least, and `PER_CHANNEL` as many as
 channels. Of 10 000 the inertia of overlapping clusters was 0.09 percent larger, of 30 000 0.01."""
 PER_CHANNEL = 16
-SAMPLE = 8192
-"""Spectra, about, on which starts stand still."""
-LEAST_SAMPLE = 256
-"""Spectra of the sample per cluster, at least."""
+FEW = 256
+"""Spectra of a basis below which others are looked for."""
+MIXTURE_LEVEL = cluster_starts.LEVELS[1]
+"""Sample on which mixtures start: their steps take longer than those of K-means."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Found:
     """Variables of the method."""
 
 
+def axes_for(method: str, clusters: int) -> int:
+    """Principal components in which a method looks for so many clusters."""
+    return max(AXES, clusters) if method == "kmeans" else AXES
+
+
 def basis_of(
     spectra: Spectra, given: xr.Dataset | None, components: int, solver: str, allowed_mem: Any
 ) -> Basis:
@@ -79,7 +86,7 @@ def basis_of(
         known = moments_for(
             spectra, given, passes=1, rank=components, allowed_mem=allowed_mem, among=some
         )
-        if given is None and known.sums.dropped and known.sums.count < LEAST_SAMPLE:
+        if given is None and known.sums.dropped and known.sums.count < FEW:
             known = moments_of(spectra)  # most pixels are masked, such as those around a sample
     if known.prepare.scale is not None:
         raise OptionError(
@@ -106,18 +113,19 @@ def found_in(
             raise OptionError(
                 f"clusters={clusters} must be at most the {rest.finite} finite spectra."
             )
-        sample = _sample(rows, max(SAMPLE, LEAST_SAMPLE * clusters) / rest.finite)
+        level = cluster_starts.LEVELS[-1] if method == "kmeans" else MIXTURE_LEVEL
+        sample = _sample(rows, level.count(clusters) / rest.finite)
         many = {"restarts": restarts, "seed": seed}
-        start = kernel.settled_starts(sample, clusters, iterations=iterations, **many)
+        start = cluster_starts.best_start(sample, clusters, iterations=iterations, **many)
         if method == "kmeans":
-            means = kernel.find_centers(rows, start, iterations=iterations)
+            means = kernel.find_centers(rows, start[np.newaxis], iterations=iterations)
             inertia = means.inertia + max(0.0, rest.squares)
             made = {"cluster_size": ("cluster", means.size), "inertia": inertia}
             return Found(means.centers, rest, means.iterations, made)
         # Where a cluster is long, K-means cuts it: others begin where all axes are of one length.
         length = np.maximum(sample.std(axis=0), np.finfo(np.float32).tiny)
-        equal = kernel.start_centers(sample / length, clusters, **many)
-        centers = [start[0], *(equal * length)]
+        equal = cluster_starts.start_centers(sample / length, clusters, **many)
+        centers = [start, *(equal * length)]
         return _mixture(rows, sample, centers, basis, rest, iterations)
 
 
@@ -147,7 +155,7 @@ def _sample(rows: Held, share: float) -> Float64:
     found = rows.sample(share)
     if not len(found):
         raise SchemaError("find_clusters found no finite spectrum in its sample of the data.")
-    return found[:, :-1]
+    return np.ascontiguousarray(found[:, :-1])
 
 
 def probabilities_block(

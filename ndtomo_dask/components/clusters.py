@@ -9,6 +9,7 @@ from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
 from ndtomo_dask.block_sizes import GRAM_ROWS
 from ndtomo_dask.components.cluster_methods import (
+    axes_for,
     basis_of,
     found_in,
     likeliest_block,
@@ -47,7 +48,7 @@ def find_clusters(
     method: Method = "kmeans",
     clusters: int = 5,
     groups: int | None = None,
-    components: int = 16,
+    components: int | None = None,
     solver: Solver = "auto",
     restarts: int = 16,
     iterations: int = 300,
@@ -59,9 +60,9 @@ def find_clusters(
 
     The data are read once for the principal components, of every so-manieth pixel (or not at all
     where `find_spectral_moments` has found moments of all), and once more, compressed to these.
-    All restarts stand still on a sample first; those that are about as good as the best, and differ
-    from it, go on with all spectra together. Distances are those within the principal components;
-    the inertia includes what lies outside of them.
+    All restarts stand still on a small sample first; the best of them, if they differ, on larger
+    ones, and one goes on with all spectra. Distances are those within the principal components; the
+    inertia includes what lies outside of them.
 
     Parameters
     ----------
@@ -80,11 +81,14 @@ def find_clusters(
         Merge the clusters into so many groups, the pair first whose mean spectra are nearest (Ward,
         J. Am. Stat. Assoc. 58, 236 (1963), each cluster counting once); not unless given.
     components
-        Principal components in which distances are taken; of fewer channels, all.
+        Principal components in which distances are taken; of fewer channels, all. Unless given,
+        16, and of K-means as many as clusters, if that is more: its means lie within as many (Ding
+        & He, ICML 2004).
     solver
         Of principal components, as that of `find_components`.
     restarts
-        Starts from other centers (k-means++), of which the one of least inertia is returned.
+        Starts from other centers (k-means++), of which the one of least inertia on 65 536 spectra
+        (1024 per cluster, if that is more) is returned.
     iterations
         At most; a start ends when its centers stand still.
     seed
@@ -105,6 +109,8 @@ def find_clusters(
     """
     check_choice("method", method, METHODS)
     check_choice("solver", solver, SOLVERS)
+    if components is None:
+        components = axes_for(method, clusters)
     check_counts([("clusters", clusters), ("components", components), ("restarts", restarts)])
     if groups is not None and not 1 <= groups <= clusters:
         raise OptionError(f"groups={groups} must lie between 1 and the {clusters} clusters.")

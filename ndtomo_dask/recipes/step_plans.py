@@ -15,6 +15,7 @@ from ndtomo_dask.block_sizes import (
     shard_of_projections,
     spectra_block,
 )
+from ndtomo_dask.components.cluster_methods import axes_for
 from ndtomo_dask.errors import RecipeError
 from ndtomo_dask.frames.integrate import READER, TABLE_BYTES
 from ndtomo_dask.kernels.components.sketch import READINGS
@@ -157,7 +158,9 @@ def _map_components(stage: Stage, _step: Step) -> list[Plan]:
 
 
 def _find_clusters(stage: Stage, step: Step) -> list[Plan]:
-    return [_components(stage, step, step.options.get("components", 16), 1)]
+    method, clusters = step.options.get("method", "kmeans"), step.options.get("clusters", 5)
+    components = step.options.get("components") or axes_for(method, clusters)
+    return [_components(stage, step, components, 1)]
 
 
 def _map_clusters(stage: Stage, _step: Step) -> list[Plan]:

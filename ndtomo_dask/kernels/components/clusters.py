@@ -1,9 +1,7 @@
-"""K-means of many rows of few columns, with restarts that share every sweep over the data.
+"""K-means of many rows of few columns, by sweeps over all of them, wherever they are.
 
-Lloyd's iterations from k-means++ starts (Arthur & Vassilvitskii, SODA 2007). The starts are drawn
-from a sample of rows that are chosen by their place in the data, so that no block matters, and
-stand still on the sample first (after Bradley & Fayyad, ICML 1998). A cluster that is empty is put
-at the row farthest from all centers.
+Lloyd's iterations, which restarts share. A cluster that is empty is put at the row farthest from
+all centers.
 """
 
 from typing import NamedTuple
@@ -11,30 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.optimize import linear_sum_assignment
 
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.kernels.compiled import compiled
-from ndtomo_dask.kernels.reductions import Reduce, reduce_array, reduce_strands
+from ndtomo_dask.kernels.reductions import Reduce, reduce_strands
 
 Float = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
-STILL = 1e-7
+STILL = 1e-6
 """Sum of the squared steps of the centers, over the mean squared distance to them, that counts as
-standing still: about as in scikit-learn, with 600 channels."""
-
+standing still: about as in scikit-learn, with hundreds of channels."""
 SLAB = 1024
 """Rows whose distances are worked out together: few enough to stay in the cache."""
-
-AS_GOOD = 0.02
-"""Excess of the inertia over the least, on a sample of thousands, that may be chance."""
-
-ALIKE = 0.01
-"""Sum of squared distances between the centers of two starts, over the mean squared distance to
-them, below which they have ended alike."""
 
 
 class Rest(NamedTuple):
@@ -72,39 +61,6 @@ class Clusters(NamedTuple):
     iterations: int
 
 
-def start_centers(rows: Float64, clusters: int, *, restarts: int, seed: int) -> Float64:
-    """Choose centers by k-means++ among a sample, (row, column) -> (restart, cluster, column)."""
-    return np.stack([
-        _spread_out(rows, clusters, np.random.default_rng([seed, restart]))
-        for restart in range(restarts)
-    ])  # fmt: skip
-
-
-def _spread_out(rows: Float64, clusters: int, rng: np.random.Generator) -> Float64:
-    """Choose each next row with a chance in proportion to its squared distance to those before.
-
-    Of a few candidates the one is taken that leaves the least inertia, as in scikit-learn.
-    """
-    centers = np.empty((clusters, rows.shape[1]))
-    centers[0] = rows[rng.integers(len(rows))]
-    nearest = _squares(rows, centers[0])
-    trials = 2 + int(np.log(clusters))
-    for number in range(1, clusters):
-        cumulated = np.cumsum(nearest)
-        drawn = np.searchsorted(cumulated, rng.random(trials) * cumulated[-1])
-        left = [
-            np.minimum(nearest, _squares(rows, rows[row])) for row in drawn.clip(max=len(rows) - 1)
-        ]
-        best = int(np.argmin([one.sum() for one in left]))
-        centers[number], nearest = rows[drawn.clip(max=len(rows) - 1)[best]], left[best]
-    return centers
-
-
-def _squares(rows: Float64, center: Float64) -> Float64:
-    apart = rows - center
-    return np.asarray(np.einsum("rc,rc->r", apart, apart))
-
-
 def rest_partial(rows: Float) -> Rest:
     """Count the rows of one block, those that are finite, and sum the last column of these."""
     whole = np.isfinite(rows).all(axis=1)
@@ -124,8 +80,9 @@ def lloyd_partial(rows: Float, centers: Float64) -> ClusterSums:
     count.
     """
     restarts, clusters, columns = centers.shape
-    flat = np.ascontiguousarray(centers.reshape(-1, columns).T)
-    half = 0.5 * np.square(flat).sum(axis=0)
+    dtype = np.result_type(rows.dtype, np.float32)
+    flat = np.ascontiguousarray(centers.reshape(-1, columns).T, dtype=dtype)
+    half = 0.5 * np.square(centers).sum(axis=2).ravel().astype(dtype)
 
     def sums(strand: Float) -> ClusterSums:
         made = ClusterSums(
@@ -133,11 +90,10 @@ def lloyd_partial(rows: Float, centers: Float64) -> ClusterSums:
             np.zeros(restarts), np.full(restarts, -1.0), np.zeros((restarts, columns)),
         )  # fmt: skip
         for first in range(0, len(strand), SLAB):
-            exact = strand[first : first + SLAB, :columns].astype(np.float64)
-            square = np.einsum("rc,rc->r", exact, exact)
+            some = strand[first : first + SLAB, :columns]
             with np.errstate(invalid="ignore"):
-                score = half - exact @ flat
-            _nearest_sums(exact, square, score, *made)
+                score = half - some @ flat
+            _nearest_sums(some, score, centers, *made)
         return made
 
     return reduce_strands(sums, lloyd_combine, rows)
@@ -155,16 +111,15 @@ def lloyd_combine(first: ClusterSums, second: ClusterSums) -> ClusterSums:
     )
 
 
-@compiled(allocates=True)
+@compiled("contract")
 def _nearest_sums(
-    rows: Float64, square: Float64, score: Float64, size: Int64, total: Float64, inertia: Float64,
+    rows: Float, score: Float, centers: Float64, size: Int64, total: Float64, inertia: Float64,
     farthest: Float64, farthest_row: Float64,
 ) -> None:  # fmt: skip
-    # (row, column), (row,), (row, restart × cluster): ‖x - c‖² = ‖x‖² + 2 score
+    # (row, column), (row, restart × cluster), (restart, cluster, column); the least score is the
+    # nearest center's, and only the distance to that one is worked out in full.
     restarts, clusters = size.shape
     for row in range(rows.shape[0]):
-        if not np.isfinite(square[row]):
-            continue
         for restart in range(restarts):
             first = restart * clusters
             best, least = 0, score[row, first]
@@ -172,40 +127,19 @@ def _nearest_sums(
                 value = score[row, first + center]
                 if value < least:
                     best, least = center, value
+            distance = 0.0
+            for column in range(rows.shape[1]):
+                distance += (rows[row, column] - centers[restart, best, column]) ** 2
+            if not np.isfinite(distance):
+                continue
             for column in range(rows.shape[1]):
                 total[restart, best, column] += rows[row, column]
-            distance = max(0.0, square[row] + 2 * least)
             size[restart, best] += 1
             inertia[restart] += distance
             if distance > farthest[restart]:
                 farthest[restart] = distance
-                farthest_row[restart] = rows[row]
-
-
-def settled_starts(
-    sample: Float64, clusters: int, *, restarts: int, seed: int, iterations: int
-) -> Float64:
-    """Let starts stand still on a sample, (row, column) -> (start, cluster, column).
-
-    What is left are the best of them and those that are about as good, less those that have ended
-    where a better one has: on all rows they would end alike, too.
-    """
-    start = start_centers(sample, clusters, restarts=restarts, seed=seed)
-    centers, inertia, _ = _settled(reduce_array(sample), start, iterations)
-    kept: list[Float64] = []
-    for number in np.argsort(inertia, kind="stable"):
-        one, near = centers[number], ALIKE * inertia[number] / len(sample)
-        if inertia[number] <= (1 + AS_GOOD) * inertia.min() and all(
-            _apart(one, other) > near for other in kept
-        ):
-            kept.append(one)
-    return np.stack(kept)
-
-
-def _apart(first: Float64, second: Float64) -> float:
-    """Sum of the squared distances between centers, each matched to one of the others."""
-    table = np.square(first[:, None] - second).sum(axis=2)
-    return float(table[linear_sum_assignment(table)].sum())
+                for column in range(rows.shape[1]):
+                    farthest_row[restart, column] = rows[row, column]
 
 
 def find_centers(reduce: Reduce, start: Float64, *, iterations: int) -> Clusters:

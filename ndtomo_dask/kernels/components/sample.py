@@ -30,9 +30,12 @@ def chosen(number: Int64, share: float) -> Bool:
     """
     if share >= 1:
         return np.ones(number.shape, dtype=bool)
+    return np.asarray(_place(number) < np.uint64(share * 2.0**64))
+
+
+def _place(number: Int64) -> NDArray[np.uint64]:
     with np.errstate(over="ignore"):
-        place = number.astype(np.uint64) * SPREAD
-    return np.asarray(place < np.uint64(share * 2.0**64))
+        return number.astype(np.uint64) * SPREAD
 
 
 def sample_partial(rows: Float, number: Int64, share: float) -> Sample:
@@ -50,5 +53,6 @@ def sample_combine(first: Sample, second: Sample) -> Sample:
 
 
 def sample_finalize(sample: Sample) -> Float64:
-    """Bring the rows in the order of the data, whatever the blocks were."""
-    return sample.rows[np.argsort(sample.number, kind="stable")]
+    """Order the rows, whatever the blocks were: the first are those of a smaller share."""
+    rows: Float64 = sample.rows[np.argsort(_place(sample.number))]
+    return rows

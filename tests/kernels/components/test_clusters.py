@@ -6,6 +6,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from ndtomo_dask.errors import OptionError
+from ndtomo_dask.kernels.components import cluster_starts as starts
 from ndtomo_dask.kernels.components import clusters as kernel
 from ndtomo_dask.kernels.reductions import reduce_array
 
@@ -21,7 +22,7 @@ def groups(rows=6000, columns=8, clusters=5, spread=0.3, seed=0, dtype="float32"
 
 
 def fitted(data, clusters=5, restarts=4, iterations=100):
-    start = kernel.start_centers(data.astype(float), clusters, restarts=restarts, seed=0)
+    start = starts.start_centers(data.astype(float), clusters, restarts=restarts, seed=0)
     return kernel.find_centers(reduce_array(data), start, iterations=iterations)
 
 
@@ -50,7 +51,7 @@ def test_inertia_never_rises_with_iterations():
 @pytest.mark.parametrize(("blocks", "order"), [(3, 1), (17, 1), (17, -1)])
 def test_sums_do_not_depend_on_blocks_or_order(blocks, order):
     data, _ = groups()
-    centers = kernel.start_centers(data.astype(float), 5, restarts=3, seed=0)
+    centers = starts.start_centers(data.astype(float), 5, restarts=3, seed=0)
     whole = kernel.lloyd_partial(data, centers)
     parts = [kernel.lloyd_partial(part, centers) for part in np.array_split(data, blocks)]
     split = reduce(kernel.lloyd_combine, parts[::order])
@@ -73,7 +74,7 @@ def test_rows_with_nan_are_left_out():
     spoiled = data.copy()
     spoiled[[3, 999], [0, 7]] = np.nan, np.inf
     kept = np.delete(data, [3, 999], axis=0)
-    start = kernel.start_centers(kept.astype(float), 5, restarts=2, seed=0)
+    start = starts.start_centers(kept.astype(float), 5, restarts=2, seed=0)
     found = kernel.find_centers(reduce_array(spoiled), start, iterations=20)
     expected = kernel.find_centers(reduce_array(kept), start, iterations=20)
     np.testing.assert_allclose(found.centers, expected.centers, rtol=1e-12)
@@ -91,12 +92,15 @@ def test_more_clusters_than_different_rows_are_harmless():
 
 def test_starts_that_end_alike_on_a_sample_go_on_as_one():
     rows = groups()[0].astype(float)
-    kept = kernel.settled_starts(rows, 5, restarts=6, seed=0, iterations=50)
+    many, settled = {"restarts": 6, "seed": 0}, {"still": 1e-7, "most": 6}
+    some = starts.start_centers(rows, 5, **many)
+    kept = starts.settled_starts(rows, some, **settled, iterations=50)
     assert kept.shape == (1, 5, 8)
     found = kernel.find_centers(reduce_array(rows), kept, iterations=50)
     assert found.iterations <= 2
     vague = groups(spread=1.5)[0].astype(float)
-    several = kernel.settled_starts(vague, 9, restarts=6, seed=0, iterations=300)
+    some = starts.start_centers(vague, 9, **many)
+    several = starts.settled_starts(vague, some, **settled, iterations=300)
     assert 1 < len(several) <= 6
     inertia = [kernel.lloyd_partial(vague, one[None]).inertia[0] for one in several]
     assert inertia[0] == min(inertia)
@@ -106,7 +110,7 @@ def test_starts_that_end_alike_on_a_sample_go_on_as_one():
 def test_columns_beyond_those_of_the_centers_do_not_count():
     data, _ = groups()
     wider = np.concatenate([data, np.full((len(data), 1), 1e6, "float32")], axis=1)
-    centers = kernel.start_centers(data.astype(float), 5, restarts=2, seed=0)
+    centers = starts.start_centers(data.astype(float), 5, restarts=2, seed=0)
     for got, expected in zip(
         kernel.lloyd_partial(wider, centers), kernel.lloyd_partial(data, centers), strict=True
     ):

@@ -6,7 +6,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from ndtomo_dask.errors import OptionError
-from ndtomo_dask.kernels.components import clusters, mixtures
+from ndtomo_dask.kernels.components import cluster_starts, clusters, mixtures
 from ndtomo_dask.kernels.reductions import reduce_array
 
 PEER_LIKELIHOOD = 1e-4
@@ -25,7 +25,7 @@ def elongated(rows=6000, seed=0, dtype="float64"):
 
 
 def started(data, count=3):
-    start = clusters.start_centers(data.astype(float), count, restarts=4, seed=0)
+    start = cluster_starts.start_centers(data.astype(float), count, restarts=4, seed=0)
     centers = clusters.find_centers(reduce_array(data), start, iterations=100).centers
     return mixtures.start_mixture(data.astype(float), centers)
 

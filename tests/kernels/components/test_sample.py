@@ -18,3 +18,11 @@ def test_the_sample_does_not_depend_on_blocks(rng):
     )
     assert len(whole) == pytest.approx(600, rel=0.02)
     assert np.isfinite(whole).all()
+
+
+def test_the_first_rows_are_a_smaller_sample(rng):
+    data, number = rng.standard_normal((6000, 3)), np.arange(6000)
+    large, small = (
+        sample.sample_finalize(sample.sample_partial(data, number, share)) for share in (0.5, 0.1)
+    )
+    np.testing.assert_array_equal(large[: len(small)], small)
