@@ -23,11 +23,12 @@ GROUPS = {
     "Simulate": (
         "simulate_scan", "simulate_maps", "simulate_spectra", "simulate_volume",
         "pattern_from_reflections", "simulate_defects", "simulate_acquisition",
-        "simulate_measurement",
+        "simulate_measurement", "simulate_fluorescence",
     ),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",
-        "normalize_monitor", "flat_field", "absorption_correction", "mask_circle",
+        "normalize_monitor", "flat_field", "absorption_correction", "self_absorption_correction",
+        "mask_circle",
         "find_bad_channels", "mask_channels",
         "interpolate_masked", "remove_outliers", "remove_rings",
         "subtract_background",

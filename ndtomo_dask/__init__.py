@@ -24,6 +24,7 @@ from ndtomo_dask.correct import (
     remove_air,
     remove_outliers,
     remove_rings,
+    self_absorption_correction,
     subtract_background,
 )
 from ndtomo_dask.frames.integrate import integrate
@@ -65,6 +66,7 @@ from ndtomo_dask.synthetic import (
     pattern_from_reflections,
     simulate_acquisition,
     simulate_defects,
+    simulate_fluorescence,
     simulate_frames,
     simulate_maps,
     simulate_measurement,
@@ -130,9 +132,11 @@ __all__ = [
     "remove_outliers",
     "remove_rings",
     "save",
+    "self_absorption_correction",
     "set_rotation_center",
     "simulate_acquisition",
     "simulate_defects",
+    "simulate_fluorescence",
     "simulate_frames",
     "simulate_maps",
     "simulate_measurement",

@@ -98,7 +98,8 @@ def apply_kernel(
     array
         The array that decides the blocks.
     beside
-        Arrays whose dimensions are among those of ``array``, cut where it is cut, or of ``out``.
+        Arrays whose dimensions are among those of ``array``, cut where it is cut, or of ``out``;
+        a dimension that neither has comes last and whole.
     core
         Dimensions which the kernel consumes. Where they are split, their blocks are joined first:
         the array must be a small one then, with nothing ``beside``.
@@ -133,7 +134,8 @@ def apply_kernel(
 
 def _in_order(other: xr.DataArray, dims: list[str], out_dims: list[str]) -> xr.DataArray:
     order = dims if set(other.dims) <= set(dims) else out_dims
-    return other.transpose(*(dim for dim in order if dim in other.dims))
+    own = [str(dim) for dim in other.dims if dim not in order]
+    return other.transpose(*(dim for dim in order if dim in other.dims), *own)
 
 
 def _replace(dims: list[str], core: Sequence[str], out: list[str]) -> list[str]:

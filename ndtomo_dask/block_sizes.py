@@ -32,7 +32,7 @@ GRAM_ROWS = 2048
 _HELD = {
     "fbp": (9, 4), "sirt": (14, 9), "os_sirt": (12, 14), "sart": (12, 14), "cgls": (22, 16),
     "mlem": (18, 8), "osem": (8, 14), "tv": (20, 44), "vectorial_tv": (20, 36),
-    "nuclear": (20, 48), "project": (4, 4),
+    "nuclear": (20, 48), "project": (4, 4), "self_absorption": (22, 44),
 }  # fmt: skip
 """Quarters of the sinogram block and of the volume block that each method holds at once: measured.
 A quarter is the mask of what is finite."""

@@ -183,6 +183,19 @@ def project(
                    read_bytes=back.written_bytes, written_bytes=back.read_bytes)  # fmt: skip
 
 
+def self_absorption(
+    sizes: Mapping[str, int], itemsize: int, *, allowed_mem: int, block: Mapping[str, int],
+    grid: tuple[int, int],
+) -> Plan:  # fmt: skip
+    """Plan a correction that finds an image of each channel on the way, and hands it back."""
+    found = reconstruct(
+        sizes, itemsize, method="self_absorption", allowed_mem=allowed_mem, block=block, grid=grid
+    )
+    scratch = found.projected_mem - 2 * found.input_mem
+    return replace(found, step="self_absorption_correction", scratch_mem=scratch,
+                   output_mem=found.input_mem, written_bytes=0)  # fmt: skip
+
+
 def _channels(block: Mapping[str, int]) -> int:
     """Count the channels of all slices and frames of a block."""
     return prod(block.get(dim, 1) for dim in ("time", "z", "channel"))

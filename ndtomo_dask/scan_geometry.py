@@ -143,6 +143,16 @@ def grid_coordinates(geometry: ParallelGeometry, step: float) -> dict[str, xr.Va
     return {Y: axis_variable(Y, geometry.y * step), X: axis_variable(X, geometry.x * step)}
 
 
+def ray_coordinates(geometry: ParallelGeometry, pixel: float) -> dict[str, xr.Variable]:
+    """Label the rays through a grid whose pixels have an edge of ``pixel`` mm."""
+    step = pixel / geometry.pixel_size
+    places = (np.arange(geometry.translations) - geometry.rotation_center) * step
+    return {
+        ANGLE: axis_variable(ANGLE, np.rad2deg(geometry.angles)),
+        TRANSLATION: axis_variable(TRANSLATION, places),
+    }
+
+
 def geometry_of_volume(
     ds: xr.Dataset, *, verb: str, angles: Any = None, translations: int | None = None
 ) -> ParallelGeometry:

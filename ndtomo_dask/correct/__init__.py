@@ -19,6 +19,7 @@ from ndtomo_dask.correct.flux import (
 from ndtomo_dask.correct.masks import find_bad_channels, interpolate_masked, mask_channels
 from ndtomo_dask.correct.outliers import remove_outliers
 from ndtomo_dask.correct.rings import remove_rings
+from ndtomo_dask.correct.self_absorption import self_absorption_correction
 from ndtomo_dask.correct.transmission import flat_field
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "remove_air",
     "remove_outliers",
     "remove_rings",
+    "self_absorption_correction",
     "subtract_background",
 ]

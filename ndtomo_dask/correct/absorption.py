@@ -4,14 +4,14 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.apply import apply_kernel, planned_sinogram
+from ndtomo_dask.attenuation import absorbing_map, rays_through
 from ndtomo_dask.correct.correction import correct_blocks, correct_variance
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.corrections import sinogram as kernel
 from ndtomo_dask.kernels.projectors import MODEL, load_projector
-from ndtomo_dask.scan_geometry import geometry_of, geometry_of_volume
-from ndtomo_dask.schema import floating, label, require, step_of
-from ndtomo_dask.variables import ATTENUATION, SINOGRAM, TRANSMISSION
+from ndtomo_dask.schema import label, require, step_of
+from ndtomo_dask.variables import SINOGRAM, TRANSMISSION
 
 LEAST = 1e-3
 """Transmission below which there is nothing left to correct."""
@@ -24,7 +24,7 @@ def absorption_correction(ds: xr.Dataset, *, attenuation: xr.Dataset | None = No
     scattered on a ray is weakened alike, by its transmission T = exp(-∫ μ ds), and I / T is a line
     integral (the model of Hogan, Gonsalves & Krieger, IEEE Trans. Nucl. Sci. 38, 1721 (1991), for
     an exit along the beam). It is not meant for large angles, nor for fluorescence that is seen
-    from the side: there each pixel is weakened by its own way out.
+    from the side: there each pixel is weakened by its own way out (`self_absorption_correction`).
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def absorption_correction(ds: xr.Dataset, *, attenuation: xr.Dataset | None = No
         A scan with ``sinogram``, and ``transmission ([z,] angle, translation)`` of the same rays,
         1 beside the sample, unless ``attenuation`` is given.
     attenuation
-        A dataset with ``attenuation ([z,] y, x)``, μ in 1/mm around the rotation axis: it is
-        projected onto the rays of the scan. It must lie on a grid as wide as the scan.
+        A dataset with ``attenuation ([z,] y, x)``, μ in 1/mm (or what its ``units`` say): it is
+        projected onto the rays of the scan. Its grid must hold the whole sample.
 
     Returns
     -------
@@ -66,18 +66,11 @@ def absorption_correction(ds: xr.Dataset, *, attenuation: xr.Dataset | None = No
 
 def _projected(ds: xr.Dataset, attenuation: xr.Dataset, verb: str) -> xr.DataArray:
     """Transmission of the rays of a scan through a map of attenuation."""
-    image = require(attenuation, ATTENUATION, verb=verb, whole=["y", "x"])
-    rays = geometry_of(ds, verb=verb)
-    step = step_of(ds, "translation")
-    grid = attenuation[[ATTENUATION.name]].assign_coords(angle=ds.angle)
-    seen = geometry_of_volume(grid.drop_vars("angle"), verb=verb, angles=np.rad2deg(rays.angles))
-    pixel = step_of(attenuation, "x") / step if "x" in attenuation.coords else 1.0
-    geometry = ParallelGeometry(
-        rays.angles, rays.translations, rays.rotation_center, seen.shape, rays.shifts, pixel
-    )
-    shape = {"angle": rays.angles.size, "translation": rays.translations}
+    geometry, step = rays_through(ds, attenuation, verb=verb), step_of(ds, "translation")
+    image = absorbing_map(attenuation, pixel=step * geometry.pixel_size, verb=verb)
+    shape = {"angle": geometry.angles.size, "translation": geometry.translations}
     found = apply_kernel(
-        transmission_block, image, core=["y", "x"], out=shape, dtype=floating(image.dtype),
+        transmission_block, image, core=["y", "x"], out=shape,
         geometry=geometry, step=step,
     )  # fmt: skip
     return found.drop_vars([name for name in found.coords if name not in found.dims])
@@ -87,9 +80,8 @@ def transmission_block(
     attenuation: np.ndarray, *, geometry: ParallelGeometry, step: float
 ) -> np.ndarray:
     """Transmission of rays through a map in 1/mm, (y, x) -> (angle, translation)."""
-    image = np.asarray(attenuation, dtype=floating(attenuation.dtype))[..., None]
-    paths = np.asarray(load_projector("cpu", geometry, MODEL)(np.nan_to_num(image)))[..., 0]
-    return np.asarray(np.exp(-paths * image.dtype.type(step)))
+    paths = np.asarray(load_projector("cpu", geometry, MODEL)(attenuation[..., None]))[..., 0]
+    return np.asarray(np.exp(-paths * paths.dtype.type(step)))
 
 
 def divide_transmission_block(block: np.ndarray, transmission: np.ndarray) -> np.ndarray:

@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Thread
+from threading import Thread, local
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 Piece = TypeVar("Piece")
+_here = local()
 
 
 def thread_count() -> int:
@@ -61,6 +62,20 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Let `run_threaded` start no threads when it is called in this one inside a ``with`` block.
+
+    For pieces that are themselves cut into pieces, and for work that takes less than to start one.
+    """
+    before = getattr(_here, "alone", False)
+    _here.alone = True
+    try:
+        yield
+    finally:
+        _here.alone = before
+
+
 def run_threaded(function: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
     """Call ``function`` once for each piece, on as many threads as `thread_count` grants.
 
@@ -87,7 +102,8 @@ def run_threaded(function: Callable[[Piece], object], pieces: Iterable[Piece]) -
                 errors.append(error)
 
     # The caller works too: starting a thread takes as long as a small piece.
-    others = [Thread(target=work) for _ in range(min(thread_count(), len(waiting)) - 1)]
+    granted = 1 if getattr(_here, "alone", False) else thread_count()
+    others = [Thread(target=work) for _ in range(min(granted, len(waiting)) - 1)]
     for other in others:
         other.start()
     work()

@@ -76,6 +76,9 @@ VERBS = {
     "normalize_monitor": Verb(correct.normalize_monitor, replaces="sinogram"),
     "flat_field": Verb(correct.flat_field, replaces="sinogram"),
     "absorption_correction": Verb(correct.absorption_correction, replaces="sinogram"),
+    "self_absorption_correction": Verb(
+        correct.self_absorption_correction, _IMAGES, replaces="sinogram", sized=("angle", "y", "x")
+    ),
     "mask_circle": Verb(correct.mask_circle),
     "find_bad_channels": Verb(correct.find_bad_channels),
     "mask_channels": Verb(correct.mask_channels, applies="bad_channel"),

@@ -54,6 +54,18 @@ def _correct(stage: Stage, step: Step) -> list[Plan]:
     return [*plans, made]
 
 
+def _self_absorption(stage: Stage, step: Step) -> list[Plan]:  # noqa: ARG001
+    plans = []
+    grid = stage.scan.sizes.get("y", 0), stage.scan.sizes.get("x", 0)
+    if is_split(stage):
+        plans.append(save_projections("stage sinogram", stage))
+        open_images(stage, method="self_absorption", grid=grid)
+    made = plan.self_absorption(
+        stage.sizes, stage.itemsize, block=stage.block, grid=grid, allowed_mem=stage.allowed_mem
+    )
+    return [*plans, made]
+
+
 def _find_from_sample(stage: Stage, step: Step) -> list[Plan]:
     parts = (step.options.get("channels"), step.options.get("slices"))
     picked = picks(stage.sizes, stage.itemsize, *parts, verb=step.verb)
@@ -221,6 +233,7 @@ _PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
     "find_rotation_center": _find_from_sample,
     "find_projection_shifts": _find_from_sample,
     "integrate": _integrate,
+    "self_absorption_correction": _self_absorption,
     "find_spectral_basis": _find_spectral_basis,
     "reconstruct": _reconstruct,
     "find_spectral_moments": _find_spectral_moments,

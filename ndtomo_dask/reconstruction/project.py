@@ -14,10 +14,9 @@ from ndtomo_dask.apply import (
     sizes_of,
     split_blocks,
 )
-from ndtomo_dask.coordinates import axis_variable
 from ndtomo_dask.geometry import ParallelGeometry
 from ndtomo_dask.kernels.projectors import MODEL, check_backend, load_projector
-from ndtomo_dask.scan_geometry import geometry_of_volume
+from ndtomo_dask.scan_geometry import geometry_of_volume, ray_coordinates
 from ndtomo_dask.schema import floating, label, require, step_of
 from ndtomo_dask.variables import ANGLE, PROJECTED_SINOGRAM, TRANSLATION, VOLUME
 
@@ -72,7 +71,11 @@ def project(
     geometry = geometry_of_volume(ds, verb="project", angles=angles, translations=translations)
     if angles is not None or translations is not None:
         ds = ds.drop_dims([dim for dim in (ANGLE, TRANSLATION) if dim in ds.dims])
-    coords = {} if {ANGLE, TRANSLATION} <= set(ds.coords) else _ray_coordinates(ds, geometry)
+    coords = (
+        {}
+        if {ANGLE, TRANSLATION} <= set(ds.coords)
+        else ray_coordinates(geometry, step_of(ds, "x"))
+    )
 
     shape = {ANGLE: geometry.angles.size, TRANSLATION: geometry.translations}
     planned = plan.project(
@@ -96,15 +99,6 @@ def project(
     return label(
         ds.assign_coords(coords), {PROJECTED_SINOGRAM: projected}, step="project", **options
     )
-
-
-def _ray_coordinates(ds: xr.Dataset, geometry: ParallelGeometry) -> dict[str, xr.Variable]:
-    step = step_of(ds, "x") / geometry.pixel_size
-    places = (np.arange(geometry.translations) - geometry.rotation_center) * step
-    return {
-        ANGLE: axis_variable(ANGLE, np.rad2deg(geometry.angles)),
-        TRANSLATION: axis_variable(TRANSLATION, places),
-    }
 
 
 def project_block(

@@ -2,6 +2,7 @@
 
 from ndtomo_dask.synthetic.acquisition import simulate_acquisition, simulate_measurement
 from ndtomo_dask.synthetic.defects import simulate_defects
+from ndtomo_dask.synthetic.fluorescence import simulate_fluorescence
 from ndtomo_dask.synthetic.frames import simulate_frames
 from ndtomo_dask.synthetic.maps import simulate_maps, simulate_volume
 from ndtomo_dask.synthetic.scan import simulate_scan, true_peaks
@@ -18,6 +19,7 @@ __all__ = [
     "pattern_from_reflections",
     "simulate_acquisition",
     "simulate_defects",
+    "simulate_fluorescence",
     "simulate_frames",
     "simulate_maps",
     "simulate_measurement",

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from ndtomo_dask.kernels.threads import run_threaded, thread_count
+from ndtomo_dask.kernels.threads import on_one_thread, run_threaded, thread_count
 
 
 def test_what_the_batch_system_granted_decides(monkeypatch):
@@ -43,3 +43,12 @@ def test_the_error_of_a_piece_is_raised(monkeypatch, threads):
 
     with pytest.raises(ValueError, match="piece 3 failed"):
         run_threaded(fail_at_three, range(5))
+
+
+def test_pieces_of_a_piece_stay_on_its_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    seen = []
+    with on_one_thread():
+        run_threaded(lambda _: seen.append(threading.get_ident()), range(20))
+    assert set(seen) == {threading.get_ident()}
+    test_pieces_run_at_the_same_time(monkeypatch)
