@@ -40,6 +40,7 @@ class Case:
     """The same correction, told the truth: what is lost beyond it is lost by the estimate."""
     also_clean: bool = False
     """Whether the clean scan is corrected too, because it has some of the same."""
+    simulate: Callable[..., xr.Dataset] = nd.simulate_scan
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,37 @@ def remove_rings(ds: xr.Dataset) -> xr.Dataset:
     return nd.remove_rings(ds, method="wavelet", level=2)
 
 
+def fluorescence(
+    *,
+    size: int,
+    angles: int,
+    grains: int,
+    counts: float,
+    noise: str,
+    ratio: float = 0.0,
+    **_: float,
+) -> xr.Dataset:
+    """Three lines, absorbed ``ratio`` times as strongly as the beam, drawn on smaller pixels."""
+    step = 0.02
+    maps = nd.simulate_maps(size=2 * size, components=3, cells=grains, step=step / 2)
+    maps = maps.assign(component_map=counts * maps.component_map)
+    lines = xr.Dataset({"component_spectrum": (("component", "channel"), np.eye(3, dtype="f4"))})
+    mu = (maps["component_map"].sum("component") > 0) * (0.8 / (size * step))
+    sample = nd.simulate_volume(maps, lines).assign(attenuation=mu.assign_attrs(units="1/mm"))
+    place = (np.arange(size) - (size - 1) / 2) * step
+    rays = {"angle": np.arange(angles) * 180 / angles, "translation": place}
+    scan = nd.simulate_fluorescence(sample.assign_coords(rays), ratio=ratio)
+    if not ratio:
+        scan = scan.assign(sinogram=scan["true_sinogram"])
+    coarse = sample["attenuation"].coarsen(y=2, x=2).mean()
+    return nd.simulate_defects(scan, noise=noise).assign(attenuation=coarse)
+
+
+def remove_self_absorption(ds: xr.Dataset) -> xr.Dataset:
+    """Divide by the share of the fluorescence that gets out."""
+    return nd.self_absorption_correction(ds, ratio=3.0)
+
+
 def remove_background(ds: xr.Dataset) -> xr.Dataset:
     """Subtract the diffuse scatter under the reflections."""
     return nd.subtract_background(ds, width=16)
@@ -152,6 +184,9 @@ CASES = (
          "`normalize_projections`, `interpolate_masked`", fill_projections),
     Case("absorbance of 1.5", {"absorption": 1.5}, "`absorption_correction`, with a diode",
          divide_transmission),
+    Case("fluorescence absorbed, 2.4 across", {"ratio": 3.0},
+         "`self_absorption_correction`, with the map", remove_self_absorption,
+         simulate=fluorescence),
     Case("amorphous matrix", {"amorphous": 0.3}, "`subtract_background`", remove_background,
          also_clean=True),
 )  # fmt: skip
@@ -162,10 +197,12 @@ def image_of(ds: xr.Dataset) -> np.ndarray:
     return np.asarray(nd.reconstruct(ds, method="fbp")["volume"].compute())
 
 
-@lru_cache(maxsize=1)
-def reference_images(options: tuple[tuple[str, float], ...]) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=2)
+def reference_images(
+    options: tuple[tuple[str, float], ...], simulate: Callable[..., xr.Dataset]
+) -> tuple[np.ndarray, np.ndarray]:
     """Images without a defect: as they should be, and from counts."""
-    scans = (nd.simulate_scan(**dict(options), noise=noise) for noise in ("none", "poisson"))
+    scans = (simulate(**dict(options), noise=noise) for noise in ("none", "poisson"))
     clean, counted = (image_of(scan.load()) for scan in scans)
     return clean, counted
 
@@ -173,13 +210,13 @@ def reference_images(options: tuple[tuple[str, float], ...]) -> tuple[np.ndarray
 def measure(case: Case, **sizes: float) -> Row:
     """Simulate, spoil, correct and reconstruct one case."""
     options = SIZES | sizes | CLEAN
-    clean, counted = reference_images(tuple(options.items()))
-    scan = nd.simulate_scan(**options | dict(case.defect)).load()
+    clean, counted = reference_images(tuple(options.items()), case.simulate)
+    scan = case.simulate(**options | dict(case.defect), noise="poisson").load()
     spoilt, corrected = image_of(scan), image_of(case.correct(scan))
     known = None if case.with_truth is None else image_of(case.with_truth(scan))
     target = clean
     if case.also_clean:
-        target = image_of(case.correct(nd.simulate_scan(**options, noise="none").load()))
+        target = image_of(case.correct(case.simulate(**options, noise="none").load()))
     shown = int(np.abs(spoilt - clean).sum(axis=(0, 1)).argmax())
     named = {"clean": target, "with the defect": spoilt, "corrected": corrected}
     return Row(

@@ -14,7 +14,7 @@ SHOWN = ("beam decay", "stripes", "400 single", "19 proj", "absorbance")
 
 PAGE = """# Corrections
 
-Every defect that `simulate_scan` can make, by itself, and what its correction takes back. Written
+Every defect that the simulator can make, by itself, and what its correction takes back. Written
 by
 
 ```bash
@@ -44,6 +44,8 @@ is told the truth: what is left is not for an estimate to find.
 
 * **Absorption.** The transmission of each ray is that of a diode behind the sample. At small angles
   the diffracted beam passes as much material as the direct one, so a division mends it.
+* **Fluorescence.** Three lines, seen from the side; the sample's absorbance is 0.8 for the beam and
+  2.4 for them, by its true map. It is simulated on pixels of half a step.
 * **Amorphous matrix.** `subtract_background` takes the glass of the capillary as well, which is
   background, too; so images are compared with that of the clean scan after the same subtraction.
 * **Lost projections.** `normalize_projections` makes them NaN, which FBP leaves out. Filled from

@@ -55,7 +55,7 @@ GROUPS = {
     "Maps of rays": ("sinogram_from_maps", "maps_from_volume"),
     "Crystals": ("lattice_parameter", "strain", "crystallite_size", "williamson_hall"),
     "Known spectra": ("fit_references", "phase_fractions", "line_patterns"),
-    "Look": ("image", "spectrum", "to_polar"),
+    "Look": ("image", "spectrum", "to_polar", "to_cartesian"),
     "Run": ("connect",),
 }  # fmt: skip
 """The public functions by what they are for; whatever is missing here stands under the last."""

@@ -57,7 +57,7 @@ from ndtomo_dask.reconstruction.compress import (
     expand_channels,
     find_spectral_basis,
 )
-from ndtomo_dask.reconstruction.polar import to_polar
+from ndtomo_dask.reconstruction.polar import to_cartesian, to_polar
 from ndtomo_dask.reconstruction.project import project
 from ndtomo_dask.reconstruction.reconstruct import reconstruct
 from ndtomo_dask.runtime import connect
@@ -148,6 +148,7 @@ __all__ = [
     "strain",
     "subtract_background",
     "survey_scan",
+    "to_cartesian",
     "to_polar",
     "verify",
     "williamson_hall",

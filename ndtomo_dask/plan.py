@@ -196,6 +196,26 @@ def self_absorption(
                    output_mem=found.input_mem, written_bytes=0)  # fmt: skip
 
 
+def resample(
+    step: str, sizes: Mapping[str, int], pixels: tuple[int, int], itemsize: int, *,
+    allowed_mem: int,
+) -> Plan:  # fmt: skip
+    """Plan images of ``sizes`` sampled anew, from and at so many ``pixels``.
+
+    Beside both blocks a task holds one image in float64, padded and filtered, and eight numbers for
+    the place of each new pixel.
+    """
+    before, after = pixels
+    block = image_block(sizes, itemsize, allowed_mem=allowed_mem)
+    images = _channels(block)
+    frames = prod(sizes.get(dim, 1) for dim in ("time", "z")) * sizes["channel"]
+    held = 2 * before * itemsize * images
+    return Plan(step, tuple(block.items()), blocks_of(sizes, block), held,
+                before * 24 + after * 64 + READ_BUFFERS, 2 * after * itemsize * images,
+                frames * before * itemsize, frames * after * itemsize, allowed_mem
+                ).checked()  # fmt: skip
+
+
 def _channels(block: Mapping[str, int]) -> int:
     """Count the channels of all slices and frames of a block."""
     return prod(block.get(dim, 1) for dim in ("time", "z", "channel"))

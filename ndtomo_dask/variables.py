@@ -98,6 +98,9 @@ VOLUME_WITHOUT_BACKGROUND = Variable(
 POLAR_VOLUME = Variable(
     "polar_volume", ("radius", "azimuth", CHANNEL), "count/mm", "intensity by radius and azimuth"
 )
+CARTESIAN_VOLUME = Variable(
+    "cartesian_volume", _VOLUME, "count/mm", "intensity by y and x, from radius and azimuth"
+)
 HELD_OUT_MISFIT = Variable(
     "held_out_misfit", ("candidate", CHANNEL), "count^2", "mean square error of unseen projections",
     additive=False,

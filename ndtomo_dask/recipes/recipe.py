@@ -28,6 +28,7 @@ from ndtomo_dask.peaks.moments import peak_moments
 from ndtomo_dask.peaks.table import find_peaks
 from ndtomo_dask.reconstruction import align
 from ndtomo_dask.reconstruction.compress import find_spectral_basis
+from ndtomo_dask.reconstruction.polar import to_cartesian, to_polar
 from ndtomo_dask.reconstruction.reconstruct import reconstruct
 
 
@@ -100,6 +101,8 @@ VERBS = {
     "set_rotation_center": Verb(align.set_rotation_center, None, "rotation_center", required=True),
     "find_spectral_basis": Verb(find_spectral_basis),
     "reconstruct": Verb(reconstruct, _IMAGES, "spectral_basis"),
+    "to_polar": Verb(to_polar, ("volume", "images"), sized=("y", "x")),
+    "to_cartesian": Verb(to_cartesian, sized=("y", "x")),
     "find_spectral_moments": Verb(find_spectral_moments, _SPECTRA),
     "find_components": Verb(find_components, _SPECTRA, "spectral_gram"),
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),

@@ -31,6 +31,8 @@ class Stage:
     """Whether a step has found the moments of the spectra."""
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the images, once they are reconstructed."""
+    polar: int = 0
+    """Samples of an image by radius and azimuth."""
     found_peaks: int = 0
     """How many peaks a step may find."""
     fitted: tuple[int, int] = (0, 0)

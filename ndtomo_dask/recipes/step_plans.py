@@ -126,6 +126,16 @@ def _grid_options(step: Step) -> dict[str, Any]:
     return {name: step.options[name] for name in ("region", "pixel_size") if name in step.options}
 
 
+def _resample(stage: Stage, step: Step) -> list[Plan]:
+    image = stage.sizes["y"] * stage.sizes["x"]
+    if step.verb == "to_polar":
+        radius = min(stage.sizes["y"], stage.sizes["x"]) // 2 + 1
+        stage.polar = radius * step.options.get("azimuths", 360)
+    pixels = (image, stage.polar) if step.verb == "to_polar" else (stage.polar, image)
+    return [plan.resample(step.verb, stage.sizes, pixels, stage.itemsize,
+                          allowed_mem=stage.allowed_mem)]  # fmt: skip
+
+
 def _find_spectral_basis(stage: Stage, _step: Step) -> list[Plan]:
     made, _ = plan_mixing.find_spectral_basis(
         stage.sizes, stage.block, stage.itemsize, sample=SAMPLE_BLOCK, allowed_mem=stage.allowed_mem
@@ -233,6 +243,8 @@ _PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
     "find_rotation_center": _find_from_sample,
     "find_projection_shifts": _find_from_sample,
     "integrate": _integrate,
+    "to_polar": _resample,
+    "to_cartesian": _resample,
     "self_absorption_correction": _self_absorption,
     "find_spectral_basis": _find_spectral_basis,
     "reconstruct": _reconstruct,
