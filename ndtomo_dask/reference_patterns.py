@@ -1,5 +1,8 @@
 """Spectra of references, as users have them, on the channels of the data."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -7,6 +10,7 @@ from ndtomo_dask.coordinates import spectral_axis
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.variables import CHANNEL, REFERENCE_PATTERN, SPECTRAL_AXES
 
+Patterns = xr.DataArray | xr.Dataset | Mapping[str, Sequence[float]]
 _ORDER = ("q", "d", "energy", "tth")
 """Where several axes are shared, first what does not depend on the wavelength."""
 _SAME_GRID = 1e-9
@@ -14,7 +18,7 @@ _SAME_GRID = 1e-9
 
 
 def patterns_on(
-    ds: xr.Dataset, patterns: xr.DataArray | xr.Dataset, axis: str | None
+    ds: xr.Dataset, patterns: Patterns, axis: str | None
 ) -> tuple[xr.DataArray, np.ndarray]:
     """Return the patterns (reference, channel) on the channels of ``ds``, and the axis they share.
 
@@ -39,8 +43,10 @@ def patterns_on(
     return made.assign_attrs(units=known.attrs.get("units", "1")), values
 
 
-def _as_array(patterns: xr.DataArray | xr.Dataset) -> xr.DataArray:
+def _as_array(patterns: Patterns) -> xr.DataArray:
     """Bring patterns to (reference, channel), in float64, with a name each."""
+    if not isinstance(patterns, xr.DataArray | xr.Dataset):
+        patterns = _of_lists(patterns)
     if isinstance(patterns, xr.Dataset):
         patterns = _joined(patterns)
     along = [dim for dim in patterns.dims if dim in (CHANNEL, *SPECTRAL_AXES)]
@@ -67,6 +73,25 @@ def _as_array(patterns: xr.DataArray | xr.Dataset) -> xr.DataArray:
     if len(set(names)) < len(names):
         raise SchemaError(f"patterns must have different names, but they are {names}.")
     return patterns.transpose("reference", CHANNEL).astype(np.float64).compute()
+
+
+def _of_lists(columns: Mapping[str, Any]) -> xr.Dataset:
+    """Bring lists by name to a dataset; those named as an axis are where the others lie."""
+    try:
+        table = {str(name): np.asarray(column, np.float64) for name, column in columns.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SchemaError(
+            f"patterns={columns!r} are no lists of numbers by name, such as "
+            f"{{'q': [...], 'Ni': [...]}}."
+        ) from error
+    if len({column.shape for column in table.values()}) > 1 or any(
+        column.ndim != 1 for column in table.values()
+    ):
+        sizes = ", ".join(f"{name!r} {column.shape}" for name, column in table.items())
+        raise SchemaError(f"patterns must be lists of one length, but they have {sizes}.")
+    lists = {name: (CHANNEL, column) for name, column in table.items()}
+    along = {name: lists.pop(name) for name in SPECTRAL_AXES if name in table}
+    return xr.Dataset(lists, along)
 
 
 def _joined(patterns: xr.Dataset) -> xr.DataArray:

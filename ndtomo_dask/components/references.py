@@ -18,7 +18,7 @@ from ndtomo_dask.kernels.components.reference_fit import (
     design_matrix,
     fit_amounts,
 )
-from ndtomo_dask.reference_patterns import patterns_on
+from ndtomo_dask.reference_patterns import Patterns, patterns_on
 from ndtomo_dask.schema import anywhere, floating, label, require, variable_named, without_masked
 from ndtomo_dask.variables import (
     REFERENCE_AMOUNT,
@@ -32,8 +32,6 @@ from ndtomo_dask.variables import (
     VARIABLES,
     Variable,
 )
-
-Patterns = xr.DataArray | xr.Dataset
 
 
 def fit_references(
@@ -60,9 +58,10 @@ def fit_references(
     ds
         A dataset with ``variable`` in whole spectra (``open_scan(store, layout="spectra")``).
     patterns
-        The known spectra: an array ``(reference, channel)`` with their names on ``reference``, or a
-        dataset with a spectrum in each variable. On another grid they are interpolated linearly;
-        they must cover that of the data. Their scale is the unit of the amounts.
+        The known spectra: an array ``(reference, channel)`` with their names on ``reference``, a
+        dataset with a spectrum in each variable, or lists by name with their axis among them:
+        ``{"q": [...], "Ni": [...]}``. On another grid they are interpolated linearly; they must
+        cover that of the data. Their scale is the unit of the amounts.
     nonnegative
         Keep every amount at 0 or more; negative data are allowed.
     background

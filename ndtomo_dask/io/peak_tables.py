@@ -1,17 +1,18 @@
 """Tables of peaks in files: CSV as spreadsheets write it, or what `find_peaks` returned, stored."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ndtomo_dask.errors import StoreError
+from ndtomo_dask.io.csv_columns import numbers, read_columns
 from ndtomo_dask.io.scan import open_scan
 
 NUMBERS = ("position", "window_low", "window_high")
 """Columns that a table must have, beside the names on ``peak``."""
 WORDS = ("shape", "window")
 """Columns that it may have."""
+_WHAT = "table of peaks"
 
 
 def read_peak_table(path: str | Path) -> tuple[dict[str, list[Any]], str | None]:
@@ -27,7 +28,7 @@ def read_peak_table(path: str | Path) -> tuple[dict[str, list[Any]], str | None]
     path = Path(path)
     if not path.exists():
         raise StoreError(f"the table of peaks {path} does not exist.")
-    columns, axis = _of_store(path) if path.is_dir() else (_of_csv(path), None)
+    columns, axis = _of_store(path) if path.is_dir() else (read_columns(path, _WHAT), None)
     for name in ("peak", *NUMBERS):
         if name not in columns:
             raise StoreError(
@@ -36,21 +37,6 @@ def read_peak_table(path: str | Path) -> tuple[dict[str, list[Any]], str | None]
             )
     known = ("peak", *NUMBERS, *WORDS)
     return {name: _column(name, columns[name], path) for name in known if name in columns}, axis
-
-
-def _of_csv(path: Path) -> dict[str, list[Any]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head, *rows = [row for row in csv.reader(file, skipinitialspace=True) if row] or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StoreError(f"the table of peaks {path} is no CSV file in UTF-8.") from error
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(head):
-            raise StoreError(
-                f"the table of peaks {path} has {len(row)} values in row {number}, but "
-                f"{len(head)} columns; numbers are written with a point."
-            )
-    return {name.strip(): [row[place] for row in rows] for place, name in enumerate(head)}
 
 
 def _of_store(path: Path) -> tuple[dict[str, list[Any]], str | None]:
@@ -63,16 +49,7 @@ def _of_store(path: Path) -> tuple[dict[str, list[Any]], str | None]:
 def _column(name: str, values: list[Any], path: Path) -> list[Any]:
     if name not in NUMBERS:
         return ["" if value is None else str(value).strip() for value in values]
-    return [_number(name, value, path, row) for row, value in enumerate(values, 1)]
-
-
-def _number(name: str, value: Any, path: Path, row: int) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise StoreError(
-            f"the table of peaks {path} has {name}={value!r} in row {row}, which is no number."
-        ) from None
+    return [*numbers(name, values, path, _WHAT)]
 
 
 def inline_table(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """Peaks of a mean or maximum spectrum, as a table to be edited and handed to `fit_peaks`."""
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from ndtomo_dask.computing import compute_arrays
 from ndtomo_dask.coordinates import spectral_axis
-from ndtomo_dask.errors import OptionError, SchemaError, check_choice
+from ndtomo_dask.errors import OptionError, SchemaError, check_choice, nearest
 from ndtomo_dask.kernels.fitting.peak_search import FoundPeaks, search_peaks
 from ndtomo_dask.peaks.windows import read_table
 from ndtomo_dask.schema import record, require, variable_named
 from ndtomo_dask.variables import CHANNEL, VARIABLES
 
+Region = xr.DataArray | Mapping[str, Sequence[int]]
 Reduction = Literal["mean", "maximum"]
 REDUCTIONS = ("mean", "maximum")
 _DIGITS = range(4, 12)
@@ -31,7 +33,7 @@ def find_peaks(
     ds: xr.Dataset,
     *,
     variable: str = "volume",
-    region: xr.DataArray | None = None,
+    region: Region | None = None,
     spectrum: Reduction = "mean",
     axis: str | None = None,
     prominence: float | None = None,
@@ -52,7 +54,8 @@ def find_peaks(
     variable
         ``"volume"``, or another variable with a channel axis.
     region
-        True where pixels, or rays, are counted; all of them without one.
+        True where pixels, or rays, are counted; all of them without one. Or the first index and the
+        one after the last, by dimension: ``{"y": (10, 20), "x": (5, 40)}``.
     spectrum
         ``"mean"``, or ``"maximum"`` of each channel, which also shows what a few pixels have.
     axis
@@ -85,6 +88,8 @@ def find_peaks(
             raise OptionError(f"{name}={value!r} must be more than 0.")
     array = require(ds, variable_named(variable, verb="find_peaks"), verb="find_peaks")
     values = spectral_axis(ds, axis, verb="find_peaks")
+    if region is not None and not isinstance(region, xr.DataArray):
+        array, region = array.isel(part_of(region, array.sizes)), None
 
     (reduced,) = compute_arrays([_reduced(array, region, spectrum)], f"{spectrum} spectrum")
     if not np.isfinite(reduced).any():
@@ -115,6 +120,33 @@ def windows_of(table: xr.Dataset) -> dict[str, tuple[float, float]]:
     {'Ni 111': (3.05, 3.13)}
     """
     return read_table(table, verb="windows_of")
+
+
+def part_of(region: Region | None, sizes: Mapping[Any, int]) -> dict[str, slice]:
+    """Return the part of some dimensions that a region of indices is.
+
+    >>> part_of({"y": (10, 20)}, {"y": 32, "x": 32, "channel": 96})
+    {'y': slice(10, 20, None)}
+    """
+    if region is None or isinstance(region, xr.DataArray):
+        return {}
+    if not isinstance(region, Mapping):
+        raise OptionError(
+            f"region={region!r} of find_peaks is neither a mask nor indices by dimension, such as "
+            f"{{'y': (10, 20)}}."
+        )
+    part = {}
+    pixels = [str(dim) for dim in sizes if dim != CHANNEL]
+    for dim, pair in region.items():
+        if dim not in pixels:
+            raise OptionError(f"region of find_peaks has {dim!r}. {nearest(str(dim), pixels)}")
+        if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= sizes[dim]:
+            raise OptionError(
+                f"region of find_peaks has {dim}={pair!r}, but takes the first index and the one "
+                f"after the last of {sizes[dim]}."
+            )
+        part[dim] = slice(*pair)
+    return part
 
 
 def _reduced(array: xr.DataArray, region: xr.DataArray | None, spectrum: str) -> xr.DataArray:

@@ -15,10 +15,12 @@ from ndtomo_dask import correct
 from ndtomo_dask.apply import unlimited_memory
 from ndtomo_dask.components.clusters import find_clusters, map_clusters
 from ndtomo_dask.components.decompose import find_components, find_spectral_moments, map_components
+from ndtomo_dask.components.references import fit_references, phase_fractions
 from ndtomo_dask.errors import RecipeError, nearest
 from ndtomo_dask.frames.integrate import integrate
 from ndtomo_dask.io.frames import open_frames
 from ndtomo_dask.io.nexus import KEYS as MAP_KEYS
+from ndtomo_dask.io.pattern_tables import inline_patterns
 from ndtomo_dask.io.peak_tables import inline_table
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.peaks import crystal
@@ -26,6 +28,7 @@ from ndtomo_dask.peaks.evaluate import evaluate_peaks
 from ndtomo_dask.peaks.fit import fit_peaks
 from ndtomo_dask.peaks.moments import peak_moments
 from ndtomo_dask.peaks.table import find_peaks
+from ndtomo_dask.recipes.patterns import drawn_patterns
 from ndtomo_dask.reconstruction import align
 from ndtomo_dask.reconstruction.compress import find_spectral_basis
 from ndtomo_dask.reconstruction.polar import to_cartesian, to_polar
@@ -108,6 +111,9 @@ VERBS = {
     "map_components": Verb(map_components, _SPECTRA, "component_spectrum", required=True),
     "find_clusters": Verb(find_clusters, _SPECTRA, "spectral_gram"),
     "map_clusters": Verb(map_clusters, _SPECTRA, "cluster_spectrum", required=True),
+    "line_patterns": Verb(drawn_patterns),
+    "fit_references": Verb(fit_references, _SPECTRA, "reference_pattern", required=True),
+    "phase_fractions": Verb(phase_fractions),
     "find_peaks": Verb(find_peaks, _SPECTRA),
     "fit_peaks": Verb(fit_peaks, _SPECTRA, "window_low", "windows"),
     "evaluate_peaks": Verb(evaluate_peaks, _SPECTRA),
@@ -128,8 +134,11 @@ FOUND = {
     "find_components": {"component_spectrum"},
     "find_clusters": {"cluster_spectrum"},
     "find_peaks": {"window_low"},
+    "line_patterns": {"reference_pattern"},
 }
-"""What each ``find_`` verb returns that another may apply."""
+"""What each verb returns that another may apply: what it finds, or makes of the axis alone."""
+INLINED = {"fit_peaks": inline_table, "fit_references": inline_patterns}
+"""Verbs that take a table, whose file is read with the recipe."""
 KEYS = ("input", "output", "steps", "save", "cluster")
 
 
@@ -309,7 +318,7 @@ def _step(entry: Any, name: str) -> Step:
             f"{name}: options of {verb} are written {{option: value}}, not {options!r}."
         )
     _check_options(verb, options, name)
-    return Step(verb, inline_table(options) if verb == "fit_peaks" else options)
+    return Step(verb, INLINED[verb](options) if verb in INLINED else options)
 
 
 def _with_basis(step: Step) -> list[Step]:

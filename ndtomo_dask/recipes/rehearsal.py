@@ -17,9 +17,9 @@ SINGLE = ("time", "z", "angle", "y", "x")
 def rehearse(recipe: Recipe, ds: xr.Dataset) -> list[xr.Dataset]:
     """Take every lazy step on one ray, so that a wrong option is refused before anything runs.
 
-    Nothing is computed: what a ``find_`` step would find is imagined. Refuses what the verbs
-    themselves refuse, and variables to save that no step makes. Returns what each step leaves, as
-    wide as it and later ones need it (`Verb.sized`).
+    Nothing is computed: what a ``find_`` step would find is imagined, patterns of lines are drawn.
+    Refuses what the verbs themselves refuse, and variables to save that no step makes. Returns what
+    each step leaves, as wide as it and later ones need it (`Verb.sized`).
     """
     given, left = ds, []
     # One block, since where blocks must be whole the runner sees to it.
@@ -69,6 +69,8 @@ def _imagined(ds: xr.Dataset, step: Step, found: Mapping[str, Step]) -> list[xr.
     given = step.is_given or not (step.definition.required or name in found)
     if name == "window_low" and not given:
         return [_imagined_peaks(ds, found[name].options.get("axis"))]
+    if name == "reference_pattern" and not given:
+        return [found[name].definition.function(ds, **found[name].options)]
     if given or name not in stand_ins:
         return []
     beside = {"spectral_weight": table, "kept_channel": kept} if name == "spectral_basis" else {}

@@ -35,6 +35,8 @@ class Stage:
     """Samples of an image by radius and azimuth."""
     found_peaks: int = 0
     """How many peaks a step may find."""
+    patterns: int = 0
+    """How many patterns a step has drawn, at most."""
     fitted: tuple[int, int] = (0, 0)
     """How many peaks are fitted, and the values that a pixel then has."""
 

@@ -1,6 +1,6 @@
 """What each verb of a recipe will read, hold and write, and what it leaves for the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -18,25 +18,36 @@ from ndtomo_dask.block_sizes import (
 from ndtomo_dask.components.cluster_methods import axes_for
 from ndtomo_dask.errors import RecipeError
 from ndtomo_dask.frames.integrate import READER, TABLE_BYTES
+from ndtomo_dask.kernels.components.reference_fit import LEAST_ROWS, SLAB_SAMPLES
 from ndtomo_dask.kernels.components.sketch import READINGS
 from ndtomo_dask.kernels.fitting.moments import MOMENTS
 from ndtomo_dask.kernels.fitting.window_fit import KEPT
 from ndtomo_dask.kernels.fitting.window_values import SLAB
 from ndtomo_dask.peaks.fit import columns_planned
+from ndtomo_dask.peaks.table import part_of
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipes.recipe import Step
 from ndtomo_dask.recipes.stages import Stage, is_split, open_images, save_blocks, save_projections
 from ndtomo_dask.reconstruction.eigenchannels import SAMPLE_BLOCK
 from ndtomo_dask.reconstruction.sampling import picks
 from ndtomo_dask.scan_geometry import geometry_of
+from ndtomo_dask.variables import SPECTRAL_AXES
 
 USUAL_PEAKS = 32
 """How many peaks a search is taken to find that is not told how many to keep."""
 STREAMED = 10
 """Readings that NMF is taken to need where it keeps no compressed spectra."""
+SHELLS = 3
+"""Patterns that an element may have: K, L and M."""
 GEOMETRY_VERBS = ("align_projections", "set_rotation_center")
 """Verbs that touch no data."""
-MAP_VERBS = ("lattice_parameter", "strain", "crystallite_size", "williamson_hall")
+MAP_VERBS = (
+    "lattice_parameter",
+    "strain",
+    "crystallite_size",
+    "williamson_hall",
+    "phase_fractions",
+)
 """Verbs that touch maps only, which are small."""
 
 
@@ -189,7 +200,25 @@ def _map_clusters(stage: Stage, _step: Step) -> list[Plan]:
     return [_per_pixel("map_clusters", stage, stage.sizes["channel"], 8, slab=GRAM_ROWS)]
 
 
+def _line_patterns(stage: Stage, step: Step) -> list[Plan]:
+    lines = step.options["lines"]
+    stage.patterns = len(lines) if isinstance(lines, Mapping) else SHELLS * len(lines)
+    return []
+
+
+def _fit_references(stage: Stage, step: Step) -> list[Plan]:
+    given = set(step.options.get("patterns", ())) - set(SPECTRAL_AXES)
+    count = len(given) if given else stage.patterns
+    channels = stage.sizes["channel"]
+    return [_per_pixel(
+        "fit_references", stage, 3 * channels, 2 * count + 2,
+        slab=max(LEAST_ROWS, SLAB_SAMPLES // channels),
+        arrays=1 + bool(step.options.get("weighted")),
+    )]  # fmt: skip
+
+
 def _find_peaks(stage: Stage, step: Step) -> list[Plan]:
+    part_of(step.options.get("region"), stage.sizes)  # refuses one that is not there
     stage.found_peaks = step.options.get("peaks") or USUAL_PEAKS
     return _correct(stage, step)
 
@@ -253,6 +282,8 @@ _PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
     "map_components": _map_components,
     "find_clusters": _find_clusters,
     "map_clusters": _map_clusters,
+    "line_patterns": _line_patterns,
+    "fit_references": _fit_references,
     "find_peaks": _find_peaks,
     "fit_peaks": _fit_peaks,
     "evaluate_peaks": _evaluate_peaks,
