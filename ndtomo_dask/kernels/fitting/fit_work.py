@@ -90,6 +90,19 @@ class Results(NamedTuple):
         return Results(values[piece], errors[piece], at_bound[piece], cost[piece],
                        iterations[piece], status[piece], width_errors[piece])  # fmt: skip
 
+    def in_float64(self) -> "Results":
+        """Return results whose numbers are copies in float64, as the kernels write them."""
+        values, errors, at_bound, cost, iterations, status, width_errors = self
+        return Results(values.astype(np.float64), errors.astype(np.float64), at_bound,
+                       cost.astype(np.float64), iterations, status,
+                       width_errors.astype(np.float64))  # fmt: skip
+
+    def take(self, found: "Results") -> None:
+        """Round what was found to these arrays; beyond the largest float32 lies infinity."""
+        with np.errstate(over="ignore"):
+            for own, values in zip(self, found, strict=True):
+                own[...] = values
+
 
 def allocate_work(problem: Problem) -> Work:
     """Allocate the arrays for the spectra of a window."""

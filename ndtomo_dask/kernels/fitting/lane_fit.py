@@ -32,7 +32,6 @@ from ndtomo_dask.kernels.fitting.levenberg_marquardt import (
     find_step,
 )
 from ndtomo_dask.kernels.fitting.peak_problem import Problem
-from ndtomo_dask.kernels.fitting.peaks import Values
 from ndtomo_dask.kernels.fitting.pixel_fit import (
     INSIGNIFICANT,
     all_given,
@@ -55,7 +54,7 @@ GOING, ODD = -1, -2
 
 @compiled()
 def fit_lanes(
-    data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, out: Results
+    data: Float64, variance: Float64, problem: Problem, work: Work, lanes: Lanes, out: Results
 ) -> None:
     """Fit every spectrum on its own, `LANES` at a time.
 
@@ -90,7 +89,7 @@ def fit_lanes(
 
 @compiled(inline=True)
 def _load_lane(
-    data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, lane: int,
+    data: Float64, variance: Float64, problem: Problem, work: Work, lanes: Lanes, lane: int,
     pixel: int, out: Results,
 ) -> bool:  # fmt: skip
     """Give a spectrum to a lane, to begin at its start; return whether it suits one."""
@@ -319,7 +318,7 @@ def _judge_lane(problem: Problem, work: Work, lanes: Lanes, lane: int, new: floa
 
 @compiled(inline=True)
 def _finish(
-    data: Values, variance: Float64, problem: Problem, work: Work, lanes: Lanes, lane: int,
+    data: Float64, variance: Float64, problem: Problem, work: Work, lanes: Lanes, lane: int,
     pixel: int, count: int, out: Results,
 ) -> bool:  # fmt: skip
     """Judge what a lane ended with and write it; return False where it is not to be believed."""

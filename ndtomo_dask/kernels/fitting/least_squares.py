@@ -198,12 +198,15 @@ def _fit_all(data: Values, noise: Float64, problem: Problem, out: Results) -> No
             low=_rows(problem.low, piece), high=_rows(problem.high, piece),
             start=_rows(problem.start, piece),
         )  # fmt: skip
-        work = allocate_work(mine)
+        work, own = allocate_work(mine), out.rows(piece)
+        # Arrays of float32, or that are read-only, would be types to compile everything for again.
+        spectra, spread = data[piece].astype(np.float64), _rows(noise, piece).copy()
+        found = own.in_float64()
         if in_lanes:
-            lanes = allocate_lanes(mine)
-            fit_lanes(data[piece], _rows(noise, piece), mine, work, lanes, out.rows(piece))
+            fit_lanes(spectra, spread, mine, work, allocate_lanes(mine), found)
         else:
-            fit_spectra(data[piece], _rows(noise, piece), mine, work, out.rows(piece))
+            fit_spectra(spectra, spread, mine, work, found)
+        own.take(found)
 
     run_threaded(fit_piece, [slice(i, i + PIECE) for i in range(0, len(data), PIECE)])
 

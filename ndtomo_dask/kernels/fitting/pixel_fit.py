@@ -27,7 +27,6 @@ from ndtomo_dask.kernels.fitting.levenberg_marquardt import (
 from ndtomo_dask.kernels.fitting.likelihoods import CAUCHY, GAUSSIAN, HUBER, POISSON
 from ndtomo_dask.kernels.fitting.peak_problem import Problem
 from ndtomo_dask.kernels.fitting.peak_shapes import EXPONENTIAL
-from ndtomo_dask.kernels.fitting.peaks import Values
 from ndtomo_dask.kernels.fitting.starts import copy, largest
 
 STARTS = 3
@@ -39,7 +38,7 @@ BAD_INPUT, INSIGNIFICANT = int(FitStatus.BAD_INPUT), int(FitStatus.INSIGNIFICANT
 
 @compiled()
 def fit_spectra(
-    data: Values, variance: Float64, problem: Problem, work: Work, out: Results
+    data: Float64, variance: Float64, problem: Problem, work: Work, out: Results
 ) -> None:
     """Fit every spectrum on its own.
 
@@ -51,7 +50,7 @@ def fit_spectra(
 
 @compiled()
 def fit_pixel(
-    data: Values, variance: Float64, problem: Problem, work: Work, out: Results, pixel: int
+    data: Float64, variance: Float64, problem: Problem, work: Work, out: Results, pixel: int
 ) -> None:
     """Fit one spectrum, from loading it to writing what was found."""
     n, scale = load_again(data, variance, problem, work, pixel)
@@ -69,7 +68,7 @@ def fit_pixel(
 
 @compiled()
 def load_again(
-    data: Values, variance: Float64, problem: Problem, work: Work, pixel: int
+    data: Float64, variance: Float64, problem: Problem, work: Work, pixel: int
 ) -> tuple[int, float]:
     """Load one spectrum; a call, where `load_spectrum` is copied to where it is used."""
     return load_spectrum(data[pixel], variance, min(pixel, variance.shape[0] - 1), problem, work)
@@ -77,7 +76,7 @@ def load_again(
 
 @compiled(inline=True)
 def load_spectrum(
-    row: Values, variance: Float64, place: int, problem: Problem, work: Work
+    row: Float64, variance: Float64, place: int, problem: Problem, work: Work
 ) -> tuple[int, float]:
     """Copy the usable channels, scaled to 1 and along ascending t, to ``work``.
 
@@ -91,7 +90,7 @@ def load_spectrum(
     n, scale, last, negative = 0, 0.0, -1, False
     for i in range(t.size):
         k = t.size - 1 - i if problem.descending else i
-        value = float(row[k])
+        value = row[k]
         if not math.isfinite(value):
             continue
         if problem.given and not 0.0 < variance[place, k] < np.inf:
@@ -120,32 +119,32 @@ def load_spectrum(
 
 
 @compiled(inline=True)
-def _load_whole(row: Values, problem: Problem, work: Work) -> tuple[int, float]:
+def _load_whole(row: Float64, problem: Problem, work: Work) -> tuple[int, float]:
     """Load a spectrum without gaps after another: only its values differ."""
     channels, y, filled = problem.t.size, work.y, work.filled
     scale, least = 0.0, 0.0
     for i in range(channels):
-        value = float(row[i])
+        value = row[i]
         scale, least = max(scale, abs(value)), min(least, value)
     if least < 0.0 and problem.kind == POISSON:
         return 0, 0.0
     factor = 1.0 / scale if scale > 0.0 else 1.0
     if problem.descending:
         for i in range(channels):
-            y[i] = float(row[channels - 1 - i]) * factor
+            y[i] = row[channels - 1 - i] * factor
     else:
         for i in range(channels):
-            y[i] = float(row[i]) * factor
+            y[i] = row[i] * factor
     copy(y, filled)
     return channels, scale
 
 
 @compiled("reassoc")
-def is_finite(row: Values) -> bool:
+def is_finite(row: Float64) -> bool:
     """Tell whether all values are finite: 0 times any other is NaN."""
     total = 0.0
     for i in range(row.size):
-        total += float(row[i]) * 0.0
+        total += row[i] * 0.0
     return total == 0.0
 
 
