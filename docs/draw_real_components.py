@@ -96,31 +96,25 @@ def draw_vials(path: Path) -> Figure:
 def draw_iron(path: Path) -> Figure:
     """Three components of the iron map, their spectra, and what is left."""
     ds = iron(path)
-    found = nd.find_components(ds, components=3)
-    made = nd.map_components(ds, found, residual=True)
-    figure = Figure(figsize=(13, 2.9), layout="constrained", facecolor="white")
-    panels = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
-    names = [f"component {number}" for number in range(3)]
-    for number, title in enumerate(names):
-        show(panels[number], made["component_map"].values[..., number], title, strongest=99)
-    show(panels[3], made["component_residual"].values, "residual", strongest=99)
-    energy = ds["energy"].values * 1e3
-    lines(panels[4], energy, found["component_spectrum"].values, names, "energy (eV)")
-    return figure
+    return three_components(ds, ds["energy"].values * 1e3, "energy (eV)", strongest=99)
 
 
 def draw_gel(path: Path) -> Figure:
     """Three components of the gel over time, and what is left."""
-    ds = gel(path)
+    return three_components(gel(path), np.arange(17), "frame")
+
+
+def three_components(ds: xr.Dataset, x: np.ndarray, axis: str, **shown: float) -> Figure:
+    """Draw the maps of three components, what is left, and the spectra."""
     found = nd.find_components(ds, components=3)
     made = nd.map_components(ds, found, residual=True)
     figure = Figure(figsize=(13, 2.9), layout="constrained", facecolor="white")
     panels = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
     names = [f"component {number}" for number in range(3)]
     for number, title in enumerate(names):
-        show(panels[number], made["component_map"].values[..., number], title)
-    show(panels[3], made["component_residual"].values, "residual")
-    lines(panels[4], np.arange(17), found["component_spectrum"].values, names, "frame")
+        show(panels[number], made["component_map"].values[..., number], title, **shown)
+    show(panels[3], made["component_residual"].values, "residual", **shown)
+    lines(panels[4], x, found["component_spectrum"].values, names, axis)
     return figure
 
 

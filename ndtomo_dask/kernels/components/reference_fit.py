@@ -6,7 +6,6 @@ their channels, and nonnegative least squares by `nonnegative_rows`, exact to ro
 numbers come from sums in an order that its length alone decides: no neighbor changes a bit.
 """
 
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from ndtomo_dask.kernels.components.normal_equations import (
     squared_residuals,
     sum_in_order,
 )
+from ndtomo_dask.kernels.outcomes import Outcome
 from ndtomo_dask.kernels.threads import run_threaded
 
 Float = NDArray[np.floating]
@@ -37,21 +37,12 @@ SLAB_SAMPLES, LEAST_ROWS = 2**18, 64
 """Samples that one thread works on at a time, which stay in its cache, and rows at least."""
 
 
-class ReferenceStatus(IntEnum):
+class ReferenceStatus(Outcome):
     """What came of a spectrum; only FITTED carries values."""
 
     FITTED = 0, "amounts were found"
     BAD_INPUT = 1, "no more finite channels than unknowns"
     SINGULAR = 2, "the finite channels do not tell the references apart"
-
-    meaning: str
-
-    def __new__(cls, value: int, meaning: str) -> "ReferenceStatus":
-        """Attach to each value the sentence that explains it."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
 
 FITTED, BAD_INPUT, SINGULAR = (int(status) for status in ReferenceStatus)

@@ -8,7 +8,6 @@ them by a linear map.
 """
 
 import math
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +19,13 @@ from ndtomo_dask.kernels.fitting.peak_problem import Problem
 from ndtomo_dask.kernels.fitting.peak_shapes import subtract_peak
 from ndtomo_dask.kernels.fitting.peaks import Float64
 from ndtomo_dask.kernels.fitting.starts import copy, dot
+from ndtomo_dask.kernels.outcomes import Outcome
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 
-class FitStatus(IntEnum):
+class FitStatus(Outcome):
     """Why a fit ended as it did; only CONVERGED and STALLED carry values."""
 
     CONVERGED = 0, "the next step would not matter beside the noise"
@@ -35,15 +35,6 @@ class FitStatus(IntEnum):
     BAD_INPUT = 4, "too few finite channels to fit"
     INSIGNIFICANT = 5, "no peak stands out from the noise"
     MASKED = 6, "left out by a mask, and never fitted"
-
-    meaning: str
-
-    def __new__(cls, value: int, meaning: str) -> "FitStatus":
-        """Attach to each value the sentence that explains it."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
 
 CONVERGED, STALLED = int(FitStatus.CONVERGED), int(FitStatus.STALLED)
