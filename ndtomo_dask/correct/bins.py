@@ -124,7 +124,6 @@ def _binned_coordinates(ds: xr.Dataset, bins: Mapping[str, int]) -> dict[str, An
         follows = name in ("q", "d") and {"tth", "q"} & set(ds.coords) - {name}
         if size and not follows and axis.dtype.kind in "fiu":
             values = binning.mean_of_bins(axis.values, size)
-            values = values / size if name == "projection_shift" and size else values
             coords[str(name)] = xr.Variable(axis.dims, values, axis.attrs)
     across = bins.get("translation", 1)
     if "projection_shift" in ds.coords and "angle" in bins:

@@ -71,15 +71,17 @@ def _random(defects: Defects, stream: int, number: int = 0) -> np.random.Generat
     return np.random.default_rng([defects.seed, stream, number, 1])
 
 
-def stripe_gain(defects: Defects, angles: int, translations: int) -> Float64:
-    """Gain of each translation, which drifts during the scan, (angle, translation).
+def stripe_gain(
+    defects: Defects, angles: int, translations: int, row: int | slice = slice(None)
+) -> Float64:
+    """Gain of each translation, which drifts during the scan, (angle, translation) or of one row.
 
     ``1 + stripes (u(t) + v(t) drift(angle))`` with u and v normal, and a drift that is linear and
     zero in the middle of the scan. It is the same in all slices and channels, and never negative.
     """
     random = _random(defects, STRIPES)
     lasting, coming = random.standard_normal((2, translations))
-    drift = DRIFT * np.linspace(-1.0, 1.0, angles)[:, None]
+    drift = (DRIFT * np.linspace(-1.0, 1.0, angles))[row][..., None]
     return np.asarray(np.maximum(1 + defects.stripes * (lasting + drift * coming), 0.0))
 
 
@@ -142,7 +144,7 @@ def count_projection(
     """
     piece, row = divmod(number, angles)
     if defects.stripes:
-        expected = expected * stripe_gain(defects, angles, len(expected))[row][:, None]
+        expected = expected * stripe_gain(defects, angles, len(expected), row)[:, None]
     if defects.spots:
         expected = _with_spots(expected, defects, row, angles, piece)
     random = np.random.default_rng([defects.seed, NOISE, number])
