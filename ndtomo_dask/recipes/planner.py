@@ -18,8 +18,13 @@ _SEARCHED = range(64, 16 * 10**6)
 """MB that a task may need: from 64, where blocks are small already, to 16 TB."""
 
 
-def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list[Plan]:
+def plan_recipe(
+    recipe: Recipe, ds: xr.Dataset | None = None, *, allowed_mem: int | str | None = None
+) -> list[Plan]:
     """Plan every step of a recipe, and every time data are stored between two.
+
+    ``ds`` is what the recipe opens, where it is open already: looking through many files takes
+    time.
 
     Raises
     ------
@@ -30,7 +35,7 @@ def plan_recipe(recipe: Recipe, *, allowed_mem: int | str | None = None) -> list
     SchemaError, OptionError
         A step has an option that does not suit the data, such as a window outside the axis.
     """
-    ds = open_input(recipe)
+    ds = open_input(recipe) if ds is None else ds
     return _plans(recipe, ds, rehearse(recipe, ds), allowed_memory(allowed_mem))
 
 

@@ -102,7 +102,7 @@ def run_recipe(
     about = {DIGEST: recipe.digest, "recipe": recipe.text, SOURCE: source.attrs.get(SOURCE, "")}
     if following is not None:
         check_followed(recipe, source)
-    plans = plan_recipe(recipe)
+    plans = plan_recipe(recipe, source)
     if share is not None and overwrite:
         raise OptionError(f"share {share} would delete what others do: leave overwrite out.")
     with locked(recipe.output, None if share is None else str(share)):
