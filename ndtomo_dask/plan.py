@@ -24,6 +24,10 @@ from ndtomo_dask.byte_sizes import GB, human
 from ndtomo_dask.errors import PlanError
 
 DEFAULT_ALLOWED_MEM = GB
+MOVING = ("crop", "pad")
+"""Corrections that leave numbers as they are."""
+FLOAT = 4
+"""Bytes of a number that is computed, at least."""
 TABLE_WORK = 130
 """Bytes per pixel of a detector while pyFAI builds a table or sorts pixels: measured, 2.5 million
 pixels, 2000 points, bounding boxes."""
@@ -106,10 +110,15 @@ def correct(
     *,
     allowed_mem: int,
 ) -> Plan:
-    """Plan an elementwise correction: the block is as stored, two copies are made on the way."""
-    held = prod(block.values()) * itemsize
+    """Plan an elementwise correction: the block is as stored, two copies are made on the way.
+
+    Counts of fewer bytes become floating point, unless they are only moved.
+    """
+    samples = prod(block.values())
+    kept = itemsize if step in MOVING else max(itemsize, FLOAT)
+    held, made = samples * itemsize, samples * kept
     total = prod(sizes.values()) * itemsize
-    return Plan(step, tuple(block.items()), blocks_of(sizes, block), held, 2 * held, held,
+    return Plan(step, tuple(block.items()), blocks_of(sizes, block), held, 2 * made, made,
                 total, 0, allowed_mem)  # fmt: skip
 
 
@@ -189,8 +198,9 @@ def self_absorption(
 ) -> Plan:  # fmt: skip
     """Plan a correction that finds an image of each channel on the way, and hands it back."""
     found = reconstruct(
-        sizes, itemsize, method="self_absorption", allowed_mem=allowed_mem, block=block, grid=grid
-    )
+        sizes, max(itemsize, FLOAT), method="self_absorption", allowed_mem=allowed_mem,
+        block=block, grid=grid,
+    )  # fmt: skip
     scratch = found.projected_mem - 2 * found.input_mem
     return replace(found, step="self_absorption_correction", scratch_mem=scratch,
                    output_mem=found.input_mem, written_bytes=0)  # fmt: skip
@@ -273,4 +283,5 @@ def save(
 ) -> Plan:
     """Plan the writing of blocks as shards: the block, its padded copy and its encoded bytes."""
     made = correct(step, sizes, block, itemsize, allowed_mem=allowed_mem)
-    return replace(made, output_mem=0, read_bytes=0, written_bytes=made.read_bytes)
+    return replace(made, scratch_mem=2 * made.input_mem, output_mem=0, read_bytes=0,
+                   written_bytes=made.read_bytes)  # fmt: skip

@@ -17,6 +17,8 @@ from ndtomo_dask.errors import OptionError, SchemaError, check_choice
 Array = NDArray[np.number | np.bool_]
 Real = NDArray[np.floating]
 Float64 = NDArray[np.float64]
+SLAB = 2**17
+"""Samples that are worked on at once in float64."""
 Counts = NDArray[np.int64]
 Side = Literal["both", "first", "last"]
 AirMethod = Literal["separable", "channel", "projection"]
@@ -173,11 +175,27 @@ def absorbance(block: Array, flat: Array, dark: Array | float = 0.0) -> Real:
     array([[[1.]]])
     """
     values = _floating(block)
+    return _in_slabs(_absorbance, values, flat, dark)
+
+
+def _absorbance(values: Real, flat: Array, dark: Array) -> Float64:
     offset = np.asarray(dark, dtype=np.float64)
     open_beam, through = np.asarray(flat, dtype=np.float64) - offset, values - offset
     good = (through > 0) & (open_beam > 0) & np.isfinite(through)
     ratio = np.divide(through, open_beam, out=np.full(good.shape, np.nan), where=good)
-    return np.asarray(-np.log(ratio), dtype=values.dtype)
+    return np.asarray(-np.log(ratio))
+
+
+def _in_slabs(work: Callable[..., Float64], values: Real, *beside: Array | float) -> Real:
+    """Work in float64 on a few projections at a time, of what has as many angles as the values."""
+    made = np.empty_like(values)
+    rows = max(1, SLAB * len(values) // max(1, values.size))
+    for first in range(0, len(values), rows):
+        some = slice(first, first + rows)
+        parts = [np.asarray(one) for one in beside]
+        parts = [one[some] if one.ndim == 3 and len(one) > 1 else one for one in parts]
+        made[some] = work(values[some], *parts)
+    return made
 
 
 def absorbance_variance(
@@ -191,12 +209,14 @@ def absorbance_variance(
     >>> float(absorbance_variance(np.full((1, 1, 1), 50.0), np.full((1, 1, 1), 50.0), 1.0)[0, 0, 0])
     0.02
     """
-    spread, values = _floating(variance), np.asarray(block, dtype=np.float64)
+    return _in_slabs(_absorbance_variance, _floating(variance), block, flat, dark)
+
+
+def _absorbance_variance(spread: Real, values: Array, flat: Array, dark: Array) -> Float64:
     offset = np.asarray(dark, dtype=np.float64)
-    through = values - offset
+    through = np.asarray(values, dtype=np.float64) - offset
     good = (through > 0) & (np.asarray(flat) > offset) & np.isfinite(through)
-    made = np.divide(spread, through**2, out=np.full(good.shape, np.nan), where=good)
-    return np.asarray(made, dtype=spread.dtype)
+    return np.divide(spread, through**2, out=np.full(good.shape, np.nan), where=good)
 
 
 def flat_from_edges(block: Array, *, width: int = 1, side: Side = "both") -> Float64:
