@@ -216,7 +216,8 @@ def _absorbance_variance(spread: Real, values: Array, flat: Array, dark: Array) 
     offset = np.asarray(dark, dtype=np.float64)
     through = np.asarray(values, dtype=np.float64) - offset
     good = (through > 0) & (np.asarray(flat) > offset) & np.isfinite(through)
-    return np.divide(spread, through**2, out=np.full(good.shape, np.nan), where=good)
+    made = np.divide(spread, through**2, out=np.full(good.shape, np.nan), where=good)
+    return np.asarray(made)
 
 
 def flat_from_edges(block: Array, *, width: int = 1, side: Side = "both") -> Float64:
