@@ -2,8 +2,10 @@
 
 ``python -m benchmarks.integrate`` prints frames per second of the block kernel (reading,
 decompressing and integrating compressed frames) beside those of pyFAI on frames in memory, in turn,
-on one core. With ``--road`` it then runs a recipe from 2,000 frames to a volume on two workers of
-1 GB, kills it in the middle, resumes it, and compares every shard with those of a run left alone.
+on one core. With ``--workers 1,2`` it integrates the whole scan on so many workers and stores it,
+beside pyFAI on one core, in turn. With ``--road`` it runs a recipe from 2,000 frames to a volume
+on two workers of 1 GB, kills it in the middle, resumes it, and compares every shard with those of a
+run left alone.
 """
 
 import argparse
@@ -14,17 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import yaml
-from threadpoolctl import threadpool_limits
 
 import ndtomo_dask as nd
-from ndtomo_dask.frames.integrate import READER, integrate_block
-from ndtomo_dask.kernels.integration import Average, Instrument, table_of
+from benchmarks.integrate_rates import on_workers, throughput
 
 PONI = """poni_version: 2
 Detector: Detector
@@ -37,7 +36,6 @@ Rot2: 0.0
 Rot3: 0.0
 Wavelength: 1.2398e-11
 """
-POINTS = 1000
 PATIENCE = 900
 """Seconds until a run is given up."""
 
@@ -49,49 +47,6 @@ def write_frames(folder: Path, *, angles: int, translations: int, size: int) -> 
     scan = nd.simulate_scan(size=translations, angles=angles, channels=250, counts=500.0).load()
     ds = nd.simulate_frames(scan, poni, scale=0.1, polarization=0.95)
     return nd.export_frames(ds, folder / "frames"), poni
-
-
-def throughput(master: Path, poni: Path, rounds: int = 5, frames: int = 40) -> dict[str, float]:
-    """Frames per second of pyFAI on frames in memory, and of our kernel from the disk, in turn."""
-    import pyFAI
-
-    scan = nd.open_frames(master)
-    reader = scan["frames"].encoding[READER]
-    about = (line.split(":", 1) for line in poni.read_text().splitlines())
-    calibration = tuple((key.strip().lower(), value.strip()) for key, value in about)
-    instrument = Instrument(calibration, reader.shape, POINTS, "q", polarization=0.95)
-    numbers = np.arange(frames).reshape(1, frames, 1)
-    options: dict[str, Any] = {"reader": reader, "instrument": instrument, "average": Average()}
-    stack = scan["frames"][:frames].values
-    integrator = pyFAI.load(str(poni))
-
-    def bare() -> None:
-        for frame in stack:
-            integrator.integrate1d_ng(
-                frame, POINTS, unit="q_A^-1", error_model="poisson", polarization_factor=0.95,
-                method=("bbox", "csr", "cython"),
-            )  # fmt: skip
-
-    def ours() -> None:
-        integrate_block(numbers, np.ones(numbers.shape), **options)
-
-    def read() -> None:
-        for _ in reader.read(range(frames)):
-            pass
-
-    work = {"pyFAI": bare, "ours": ours, "reading alone": read}
-    taken: dict[str, list[float]] = {name: [] for name in work}
-    with threadpool_limits(1):
-        for round_ in range(rounds + 1):
-            for name, function in work.items():
-                start = time.perf_counter()
-                function()
-                if round_:  # the first builds tables
-                    taken[name].append(time.perf_counter() - start)
-    rates = {name: frames / median(seconds) for name, seconds in taken.items()}
-    pairs = zip(taken["pyFAI"], taken["ours"], strict=True)
-    share = median(alone / mine for alone, mine in pairs)
-    return rates | {"share of pyFAI": share, "table MB": table_of(instrument).nbytes / 1e6}
 
 
 def road(master: Path, poni: Path, folder: Path) -> dict[str, float]:
@@ -153,14 +108,16 @@ def _shards(store: Path) -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.integrate", description=__doc__)
     parser.add_argument("--angles", type=int, default=50)
     parser.add_argument("--translations", type=int, default=40)
     parser.add_argument("--size", type=int, default=256, help="rows and columns of the detector")
+    parser.add_argument("--workers", help="numbers of workers, such as 1,2")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (5)")
     parser.add_argument("--road", action="store_true", help="run the whole recipe, killed once")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="integrate-") as name:
         folder = Path(name)
         sizes = {"angles": given.angles, "translations": given.translations, "size": given.size}
@@ -168,9 +125,21 @@ def main() -> None:
         stored = sum(path.stat().st_size for path in master.parent.rglob("*.h5"))
         count = given.angles * given.translations
         print(f"{count} frames of {given.size} × {given.size}, {stored / 1e6:.0f} MB compressed")
-        figures = road(master, poni, folder) if given.road else throughput(master, poni)
-        for title, value in figures.items():
-            print(f"{title:>20}  {value:.3g}")
+        if given.workers:
+            for workers in map(int, given.workers.split(",")):
+                _print(
+                    f"{workers} workers", on_workers(master, poni, folder, workers, given.rounds)
+                )
+        elif given.road:
+            _print("the road", road(master, poni, folder))
+        else:
+            _print("one core", throughput(master, poni, given.rounds))
+
+
+def _print(title: str, figures: dict[str, float]) -> None:
+    print(title)
+    for name, value in figures.items():
+        print(f"{name:>28}  {value:.3g}", flush=True)
 
 
 if __name__ == "__main__":

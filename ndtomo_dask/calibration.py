@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ndtomo_dask.errors import BackendError, OptionError, SchemaError, StoreError, check_choice
-from ndtomo_dask.kernels.integration import (
+from ndtomo_dask.kernels.instrument import (
     Instrument,
     Splitting,
     geometry_of,

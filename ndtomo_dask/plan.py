@@ -28,9 +28,6 @@ MOVING = ("crop", "pad")
 """Corrections that leave numbers as they are."""
 FLOAT = 4
 """Bytes of a number that is computed, at least."""
-TABLE_WORK = 130
-"""Bytes per pixel of a detector while pyFAI builds a table or sorts pixels: measured, 2.5 million
-pixels, 2000 points, bounding boxes."""
 
 
 @dataclass(frozen=True)
@@ -122,23 +119,53 @@ def correct(
                 total, 0, allowed_mem)  # fmt: skip
 
 
+@dataclass(frozen=True)
+class FrameCost:
+    """What a task holds while it integrates one frame after the other, whatever its block."""
+
+    pixels: int
+    itemsize: int
+    together: int
+    """Frames that share a chunk of their file, and are read together."""
+    table_bytes: int
+    """The worker's look-up table."""
+    building_bytes: int
+    """Held beside the table while it is built."""
+    sorting_bytes: int = 0
+    """Copies of the table's entries that are sorted."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame as it is stored, without compression."""
+        return self.pixels * self.itemsize
+
+    @property
+    def integrating_bytes(self) -> int:
+        """Bytes beside the table: the frames of one chunk twice, as they lie and as an array.
+
+        The same of one frame more, which is the last one or its copies in single precision; and the
+        integrator's buffer of four numbers per pixel.
+        """
+        last = max(2 * self.frame_bytes, self.pixels * 8)
+        return 2 * self.together * self.frame_bytes + last + self.pixels * 16 + self.sorting_bytes
+
+
 def integrate(
     sizes: Mapping[str, int], block: Mapping[str, int], itemsize: int, *,
-    frame_pixels: int, frame_itemsize: int, table_bytes: int, allowed_mem: int,
+    cost: FrameCost, allowed_mem: int,
 ) -> Plan:  # fmt: skip
-    """Plan the integration of frames: one is read at a time, whatever the block.
+    """Plan the integration of frames, which are read and added one after the other.
 
-    A task holds the worker's look-up table, a frame, its decompression, its float copy and the
-    integrator's buffer of four numbers per pixel; and of its block the sums in double precision.
-    The first one builds the table, others may sort the pixels: `TABLE_WORK`.
+    The first task of a worker builds its look-up table; all hold the table, a frame and its copies,
+    and the sums of their block in double precision.
     """
     patterns = prod(block.values()) * 2
-    held = frame_pixels * (2 * frame_itemsize + 4 + 16)
+    held = max(cost.building_bytes, cost.integrating_bytes)
     frames = prod(size for dim, size in sizes.items() if dim != "channel")
     plan = Plan("integrate", tuple(block.items()), blocks_of(sizes, block), held,
-                table_bytes + frame_pixels * TABLE_WORK + patterns * 16, patterns * itemsize,
-                frames * frame_pixels * frame_itemsize,
-                frames * sizes["channel"] * 2 * itemsize, allowed_mem)  # fmt: skip
+                cost.table_bytes + patterns * 16, patterns * itemsize,
+                frames * cost.frame_bytes, frames * sizes["channel"] * 2 * itemsize,
+                allowed_mem)  # fmt: skip
     return plan.checked()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.variables import CHANNEL, MASK, VARIABLES, Variable
+from ndtomo_dask.variables import CHANNEL, LEADING, MASK, VARIABLES, Variable
 
 
 def require(
@@ -154,9 +154,10 @@ def variable_named(name: str, *, verb: str) -> Variable:
 def valid_mask(ds: xr.Dataset, *, verb: str) -> xr.DataArray:
     """Return ``mask`` as booleans in memory, if it suits a sinogram and leaves something of it."""
     mask = ds[MASK.name].astype(bool).compute()
-    if not mask.dims or not set(mask.dims) <= set(MASK.dims):
+    known = (*LEADING, *MASK.dims)
+    if not mask.dims or not set(mask.dims) <= set(known):
         raise SchemaError(
-            f"{verb} takes a 'mask' along any of {', '.join(MASK.dims)}, but it has {mask.dims}."
+            f"{verb} takes a 'mask' along any of {', '.join(known)}, but it has {mask.dims}."
         )
     if bool(mask.all()):
         raise SchemaError(

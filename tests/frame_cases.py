@@ -49,6 +49,14 @@ def patterns(angles: int = 8, translations: int = 5, channels: int = 300) -> xr.
     return derive_axes(ds)
 
 
+def slices(count: int = 3) -> xr.Dataset:
+    """Slices of a small sample, each brighter than the one below."""
+    one = patterns(angles=4, translations=3, channels=100)
+    many = [one.assign(sinogram=one.sinogram * (1 + number)) for number in range(count)]
+    z = axis_variable("z", np.arange(count) * 0.2)
+    return xr.concat(many, "z").assign_coords(z=z)
+
+
 def write_scan(tmp_path: Path, *, noise: str = "poisson", **options: object) -> tuple[Path, Path]:
     """Write the frames of `patterns`; return what `open_frames` opens, and the calibration."""
     poni = write_poni(tmp_path / "detector.poni")

@@ -19,6 +19,7 @@ from ndtomo_dask.variables import (
     BAD_CHANNEL,
     CHANNEL,
     FILLED,
+    LEADING,
     MASK,
     REPLACED_SAMPLES,
     SINOGRAM,
@@ -106,7 +107,7 @@ def mask_channels(
     mask = xr.DataArray(marked, dims=CHANNEL)
     if MASK.name in ds:
         mask = ds[MASK.name].astype(bool).drop_vars(list(ds[MASK.name].coords)) | mask
-        mask = mask.transpose(*(dim for dim in MASK.dims if dim in mask.dims))
+        mask = mask.transpose(*(dim for dim in (*LEADING, *MASK.dims) if dim in mask.dims))
     return label(ds, {MASK: mask}, step="mask_channels", masked=int(marked.sum()))
 
 

@@ -1,10 +1,9 @@
 """Detector frames integrated to a sinogram, each frame read once, in the order of the disk."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import xarray as xr
@@ -15,18 +14,13 @@ from ndtomo_dask.block_sizes import frames_block
 from ndtomo_dask.calibration import read_instrument, wavelength_of
 from ndtomo_dask.coordinates import axis_variable, derive_axes
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.frames.grid import (
-    CORE,
-    NO_FRAME,
-    FrameGrid,
-    grid_in_order,
-    grid_of_bins,
-    grid_of_positions,
-)
-from ndtomo_dask.kernels.integration import Average, Instrument, table_of
+from ndtomo_dask.frames.block import MOMENTS, Reader, integrate_block
+from ndtomo_dask.frames.grid import FrameGrid
+from ndtomo_dask.frames.placing import Steps, grid_of
+from ndtomo_dask.kernels.instrument import Instrument
+from ndtomo_dask.kernels.integration import Average, table_of
 from ndtomo_dask.schema import label
 from ndtomo_dask.variables import (
-    ANGLE,
     FRAME_NUMBER,
     FRAMES,
     MASK,
@@ -34,31 +28,11 @@ from ndtomo_dask.variables import (
     PIXEL_MASK,
     SINOGRAM,
     SINOGRAM_VARIANCE,
-    TRANSLATION,
-    Z,
 )
 
-LOGGER = logging.getLogger("ndtomo_dask")
 METHODS = ("mean", "trimmed", "median", "sigma_clip")
-READER, TABLE_BYTES = "reader", "table_bytes"
-"""Keys in the encoding of frames, and of what is integrated: what reads them, and its table."""
-_MOMENTS = 2
-Steps = Sequence[float] | Mapping[str, float] | np.ndarray | None
-"""Positions along an axis, or ``{"first": 0, "last": 179, "count": 180}``."""
-
-
-class Reader(Protocol):
-    """What reads frames by their numbers, in any process."""
-
-    count: int
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-
-    def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yield each number with its frame, or with something that has a ``reason``."""
-
-    def name(self, number: int) -> str:
-        """Say where a frame lies."""
+READER, COST = "reader", "cost"
+"""Keys in the encoding of frames, and of what is integrated: what reads them, what a task holds."""
 
 
 def integrate(
@@ -130,9 +104,8 @@ def integrate(
 
     Returns
     -------
-        ``sinogram`` and ``sinogram_variance ([z,] angle, translation, channel)``, ``mask (angle,
-        translation)`` unless there are several ``z``, ``frame_number``, and ``monitor`` where the
-        frames have it.
+        ``sinogram`` and ``sinogram_variance ([z,] angle, translation, channel)``; ``mask`` and
+        ``frame_number ([z,] angle, translation)``, and ``monitor`` where the frames have it.
 
     Raises
     ------
@@ -148,14 +121,15 @@ def integrate(
         limits=cast(Any, limits), splitting=splitting, solid_angle=solid_angle,
         polarization=polarization,
     )  # fmt: skip
-    grid = _grid(ds, numbers, angles, translations, fast, snake, repeats)
+    grid = grid_of(ds, numbers, angles, translations, fast, snake, repeats)
 
     cells, weights = _in_blocks(grid)
-    _plan(cells, reader, instrument)
+    cost = _cost(reader, instrument, average)
+    _plan(cells, points, cost)
 
     patterns = apply_kernel(
         integrate_block, cells, weights, core=("entry",),
-        out={"moment": _MOMENTS, "channel": points}, dtype="float32",
+        out={"moment": MOMENTS, "channel": points}, dtype="float32",
         reader=reader, instrument=instrument, average=average,
     )  # fmt: skip
 
@@ -164,7 +138,7 @@ def integrate(
                "method": method, "digest": _digest(instrument, average, grid)}  # fmt: skip
     arrays = {SINOGRAM: made["sinogram"], SINOGRAM_VARIANCE: made["sinogram_variance"]}
     made = derive_axes(label(made, arrays, step="integrate", **options))
-    made.encoding |= {READER: reader, TABLE_BYTES: table_of(instrument).nbytes}
+    made.encoding |= {READER: reader, COST: cost}
     return made
 
 
@@ -199,58 +173,6 @@ def _marked(frames: xr.Dataset) -> np.ndarray | None:
     return frames[PIXEL_MASK.name].values if PIXEL_MASK.name in frames else None
 
 
-def _grid(
-    frames: xr.Dataset,
-    numbers: np.ndarray,
-    angles: Steps,
-    translations: Steps,
-    fast: str,
-    snake: bool,
-    repeats: str,
-) -> FrameGrid:
-    check_choice("repeats", repeats, ("refuse", "mean"))
-    grids = {ANGLE: angles, TRANSLATION: translations}
-    given = {name: _steps(name, steps) for name, steps in grids.items() if steps is not None}
-    positions = {
-        name: np.asarray(frames[name], dtype=float)
-        for name in (*CORE, Z)
-        if name in frames.coords and frames[name].dims == ("frame",)
-    }
-    source = str(frames.attrs.get("source", "the frames")).split(":")[0]
-    unknown = [name for name in CORE if name not in positions]
-    for name in unknown:
-        if name not in given:
-            raise SchemaError(_no_motor(name, source, str(frames.attrs.get("motors", ""))))
-    if unknown:
-        known = {name: np.unique(positions[name]) for name in CORE if name in positions}
-        return grid_in_order(numbers, known | given, fast=fast, snake=snake)
-    if not given:
-        return grid_of_positions(numbers, positions, repeats=repeats, where=source)
-    others = {name: np.unique(positions[name]) for name in positions if name not in given}
-    return grid_of_bins(numbers, positions, others | given)
-
-
-def _no_motor(name: str, source: str, motors: str) -> str:
-    has = f"It has: {motors[:300]}. " if motors else "It has none. "
-    return (
-        f"{source} has no motor that is known to be the {name}. {has}Name one: "
-        f"open_frames(..., {name}='...'), or give the grid: integrate(..., {name}s=...)."
-    )
-
-
-def _steps(name: str, steps: Any) -> np.ndarray:
-    if isinstance(steps, Mapping):
-        if set(steps) != {"first", "last", "count"}:
-            raise OptionError(
-                f"{name}s={dict(steps)!r} is not written {{first: 0, last: 179, count: 180}}."
-            )
-        return np.linspace(steps["first"], steps["last"], int(steps["count"]))
-    values = np.atleast_1d(np.asarray(steps, dtype=float))
-    if values.ndim != 1 or not np.isfinite(values).all():
-        raise OptionError(f"{name}s are positions in a row, not an array of {values.shape}.")
-    return values
-
-
 def _in_blocks(grid: FrameGrid) -> tuple[xr.DataArray, xr.DataArray]:
     """Frames and weights of each cell, cut where tasks will be."""
     dims = (*grid.axes, "entry")
@@ -261,58 +183,20 @@ def _in_blocks(grid: FrameGrid) -> tuple[xr.DataArray, xr.DataArray]:
     return cells, xr.DataArray(grid.weights, dims=dims).chunk(block)
 
 
-def _plan(cells: xr.DataArray, reader: Reader, instrument: Instrument) -> plan.Plan:
-    points = {"channel": instrument.points}
-    sizes, block = sizes_of(cells) | points, block_of(cells) | points
-    del sizes["entry"], block["entry"]
-    return plan.integrate(
-        sizes, block, 4, frame_pixels=reader.shape[0] * reader.shape[1],
-        frame_itemsize=reader.dtype.itemsize, table_bytes=table_of(instrument).nbytes,
-        allowed_mem=allowed_memory(None),
+def _cost(reader: Reader, instrument: Instrument, average: Average) -> plan.FrameCost:
+    table = table_of(instrument)
+    return plan.FrameCost(
+        pixels=reader.shape[0] * reader.shape[1], itemsize=reader.dtype.itemsize,
+        together=reader.together, table_bytes=table.lut.nbytes,
+        building_bytes=table.lut.building_bytes, sorting_bytes=table.sorting_bytes(average),
     )  # fmt: skip
 
 
-def integrate_block(
-    numbers: np.ndarray,
-    weights: np.ndarray,
-    *,
-    reader: Reader,
-    instrument: Instrument,
-    average: Average,
-) -> np.ndarray:
-    """Patterns of cells and their variance, (angle, translation, entry) twice -> (…, 2, channel).
-
-    Frames are read and added in the order of their numbers, so that the sums do not depend on how
-    the scan is cut into blocks.
-    """
-    table = table_of(instrument)
-    cells = numbers.reshape(-1, numbers.shape[-1])
-    shares = weights.reshape(cells.shape)
-    sums = np.zeros((3, len(cells), instrument.points))
-    wanted = np.unique(cells[cells != NO_FRAME])
-    unread: dict[str, list[int]] = {}
-    for number, frame in reader.read(wanted.tolist()):
-        if not isinstance(frame, np.ndarray):
-            unread.setdefault(frame.reason, []).append(number)
-            continue
-        pattern = table.integrate(frame, average)
-        seen = np.isfinite(pattern.intensity)
-        for cell, entry in zip(*np.nonzero(cells == number), strict=True):
-            share = shares[cell, entry]
-            sums[0, cell, seen] += share * pattern.intensity[seen]
-            sums[1, cell, seen] += share**2 * pattern.variance[seen]
-            sums[2, cell, seen] += share
-    for reason, lost in unread.items():
-        others = f" and {len(lost) - 1} other frames" if len(lost) > 1 else ""
-        LOGGER.warning("%s%s cannot be read: %s", reader.name(lost[0]), others, reason)
-    return _means(sums).reshape(*numbers.shape[:-1], _MOMENTS, instrument.points)
-
-
-def _means(sums: np.ndarray) -> np.ndarray:
-    """Weighted means and their variance, NaN where nothing was seen, (cell, 2, channel)."""
-    intensity, variance, weight = sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([intensity / weight, variance / weight**2], axis=1).astype(np.float32)
+def _plan(cells: xr.DataArray, points: int, cost: plan.FrameCost) -> plan.Plan:
+    channel = {"channel": points}
+    sizes, block = sizes_of(cells) | channel, block_of(cells) | channel
+    del sizes["entry"], block["entry"]
+    return plan.integrate(sizes, block, 4, cost=cost, allowed_mem=allowed_memory(None))
 
 
 def _labelled(
@@ -326,9 +210,8 @@ def _labelled(
     sinogram = patterns.isel(moment=0).assign_attrs(about)
     variance = patterns.isel(moment=1)
     ds = xr.Dataset({"sinogram": sinogram, "sinogram_variance": variance}, attrs=dict(frames.attrs))
-    if Z not in grid.axes:  # a mask has no slices; there, NaN says it
-        mask = sinogram.isnull().all("channel")
-        ds[MASK.name] = mask.assign_attrs(units=MASK.units, long_name=MASK.long_name)
+    mask = sinogram.isnull().all("channel")
+    ds[MASK.name] = mask.assign_attrs(units=MASK.units, long_name=MASK.long_name)
     about = {"units": FRAME_NUMBER.units, "long_name": FRAME_NUMBER.long_name}
     ds[FRAME_NUMBER.name] = (tuple(grid.axes), grid.numbers[..., 0], about)
     if MONITOR.name in frames:

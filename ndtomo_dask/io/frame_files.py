@@ -131,9 +131,7 @@ def _all_unreadable(run: FrameRun, indexes: Sequence[int], reason: str) -> Itera
 
 def _frames_of(dataset: Any, indexes: Sequence[int]) -> Iterator[np.ndarray | Unreadable]:
     """Read frames of an open dataset, those of one chunk at once."""
-    chunk = dataset.chunks[0] if dataset.chunks and dataset.ndim == 3 else 1
-    frame_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[-2:]))
-    together = max(1, min(chunk, READ_BYTES // max(1, frame_bytes)))
+    together = _together(dataset)
     for _, group in groupby(indexes, key=lambda index: index // together):
         some = list(group)
         if len(some) > 1 and some == list(range(some[0], some[-1] + 1)):
@@ -143,6 +141,26 @@ def _frames_of(dataset: Any, indexes: Sequence[int]) -> Iterator[np.ndarray | Un
                 continue
         for index in some:
             yield _one(dataset, _where(dataset, index), index)
+
+
+def _together(dataset: Any) -> int:
+    """Count the frames that share a chunk, as many of them as are read at once."""
+    chunk = int(dataset.chunks[0]) if dataset.chunks and dataset.ndim == 3 else 1
+    frame_bytes = int(dataset.dtype.itemsize * np.prod(dataset.shape[-2:]))
+    return max(1, min(chunk, READ_BYTES // max(1, frame_bytes)))
+
+
+def read_together(runs: Sequence[FrameRun]) -> int:
+    """Count the frames that are read at once, as far as the first file that is there tells."""
+    import h5py
+
+    for run in runs:
+        try:
+            with h5py.File(run.path, "r") as file:
+                return _together(file[run.dataset])
+        except (OSError, KeyError, RuntimeError):
+            continue  # an image, or a file that is absent
+    return 1
 
 
 def _where(dataset: Any, index: int) -> Any:

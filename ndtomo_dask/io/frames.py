@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.errors import SchemaError, StoreError
-from ndtomo_dask.io.frame_files import Found, Located, Unreadable, stamp_of
+from ndtomo_dask.io.frame_files import Found, Located, Unreadable, read_together, stamp_of
 from ndtomo_dask.io.frame_masters import find_in_hdf5
 from ndtomo_dask.io.frame_series import find_series, is_series
 from ndtomo_dask.schema import record
@@ -36,6 +36,8 @@ class FrameReader:
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     stamp: str
+    together: int
+    """Frames that share a chunk of their file, and are read at once."""
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray | Unreadable]]:
         """Read frames in the order of ``numbers``; each comes with its number."""
@@ -139,7 +141,7 @@ def open_frames(
     options = (("frames", frames),) if frames is not None else ()
     reader = FrameReader(
         str(path.absolute()), options, found.count, found.shape, np.dtype(found.dtype),
-        stamp_of(found.runs, path),
+        stamp_of(found.runs, path), read_together(found.runs),
     )  # fmt: skip
 
     ds = _labelled(found, reader)

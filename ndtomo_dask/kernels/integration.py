@@ -5,53 +5,29 @@ once in a process. Threads share it; each has a buffer of its own.
 """
 
 import threading
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
+from threadpoolctl import ThreadpoolController
 
-from ndtomo_dask.errors import BackendError
 from ndtomo_dask.kernels.compiled import compiled
+from ndtomo_dask.kernels.instrument import Instrument
+from ndtomo_dask.kernels.lookup_table import build_table
 
 Method = Literal["mean", "trimmed", "median", "sigma_clip"]
-Splitting = Literal["no", "bbox", "full"]
-UNITS = {"q": "q_A^-1", "tth": "2th_deg"}
-"""Axes of a pattern, by the names that pyFAI has for their units."""
 MEDIAN_OF_NORMAL = np.pi / 2
 """Variance of a median over that of the mean, of many normal values."""
 ROUNDED = 1 / 12
 """Variance that a median of whole numbers has because it is one of them."""
-_KEPT = 2
-"""Tables that a process keeps: those of an instrument, and of the one before."""
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """All that decides which pixel counts how much in which point of a pattern."""
-
-    calibration: tuple[tuple[str, str], ...]
-    """What the .poni file says, line by line."""
-    shape: tuple[int, int]
-    points: int
-    unit: str
-    """``"q"`` or ``"tth"``."""
-    limits: tuple[float, float] | None = None
-    mask: bytes = b""
-    """Pixels that are left out, one bit each, compressed; see `packed`."""
-    splitting: Splitting = "bbox"
-    solid_angle: bool = True
-    polarization: float | None = None
-
-    def masked(self) -> np.ndarray:
-        """Pixels that are left out, True, in the shape of a frame."""
-        if not self.mask:
-            return np.zeros(self.shape, dtype=bool)
-        bits = np.frombuffer(zlib.decompress(self.mask), dtype=np.uint8)
-        return np.unpackbits(bits, count=self.shape[0] * self.shape[1]).reshape(self.shape) > 0
+SORTING = ("trimmed", "median")
+"""Methods for which the pixels of each point are sorted."""
+SORTED_ENTRIES = 2**21
+"""Entries of the table that are sorted together: few, since each is copied."""
+ENTRY_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -74,48 +50,55 @@ class Pattern(NamedTuple):
     variance: np.ndarray
 
 
-def packed(mask: np.ndarray) -> bytes:
-    """Pack a mask of pixels into few bytes; none where nothing is masked."""
-    return zlib.compress(np.packbits(np.asarray(mask, dtype=bool)).tobytes()) if mask.any() else b""
-
-
 class Table:
-    """A look-up table, with what the pixels' counts are divided by."""
+    """The look-up table of an instrument, and what integrates frames by it."""
 
     def __init__(self, instrument: Instrument) -> None:
-        geometry = geometry_of(instrument.calibration)
-        unit, shape = UNITS[instrument.unit], instrument.shape
-        mask = instrument.masked()
-        if geometry.detector.mask is not None and geometry.detector.mask.shape == shape:
-            mask = mask | (geometry.detector.mask != 0)
-        engine = geometry.setup_sparse_integrator(
-            shape, instrument.points, mask=mask.astype(np.int8), mask_checksum=0, unit=unit,
-            split=instrument.splitting, algo="CSR", pos0_range=instrument.limits, empty=np.nan,
-        )  # fmt: skip
-        scale = geometry_unit(unit).scale
-        self.centers = np.asarray(engine.bin_centers, dtype=np.float64) * scale
-        self.lut = tuple(np.array(part) for part in (engine.data, engine.indices, engine.indptr))
-        self.normalization = _normalization(geometry, instrument).ravel()
+        self.lut = build_table(instrument)
+        self.centers = self.lut.centers
         self._threads = threading.local()
-        ones = self.integrator().integrate_ng(np.ones(mask.size, np.float32), **self._norm())
-        with np.errstate(invalid="ignore", divide="ignore"):
-            weights = np.asarray(ones.normalization), np.asarray(ones.norm_sq)
-            self.pixels = np.where(weights[1] > 0, weights[0] ** 2 / weights[1], np.nan)
-            """Pixels of each point, by their weights."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the table holds."""
-        return sum(part.nbytes for part in (*self.lut, self.normalization))
+    def sorting_bytes(self, average: Average) -> int:
+        """Bytes of the entries that are copied to be sorted."""
+        if average.method not in SORTING:
+            return 0
+        longest = int(np.diff(self.lut.starts).max(initial=0))
+        return min(self.lut.weights.size, max(SORTED_ENTRIES, longest)) * ENTRY_BYTES
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Pixels of each point, by their weights."""
+        ones = np.ones(self.lut.normalization.size, np.float32)
+        made = self._of_points(0, self.centers.size).integrate_ng(ones, **self._norm())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            weight, square = np.asarray(made.normalization), np.asarray(made.norm_sq)
+            return np.where(square > 0, weight**2 / square, np.nan)
 
     def integrator(self) -> Any:
         """Return this thread's integrator, whose buffer no other thread writes to."""
         if not hasattr(self._threads, "integrator"):
-            self._threads.integrator = _integrator(self.lut, self.normalization.size, self.centers)
+            self._threads.integrator = self._of_points(0, self.centers.size)
         return self._threads.integrator
 
+    def in_parts(self) -> Iterator[Any]:
+        """Yield integrators of some points each, since sorting copies every entry of them."""
+        first, last = 0, self.centers.size
+        while first < last:
+            most = int(self.lut.starts[first]) + SORTED_ENTRIES
+            next_ = int(np.searchsorted(self.lut.starts, most, side="right")) - 1
+            yield self._of_points(first, max(next_, first + 1))
+            first = max(next_, first + 1)
+
+    def _of_points(self, first: int, last: int) -> Any:
+        starts = self.lut.starts[first : last + 1]
+        entries = slice(starts[0], starts[-1])
+        lut = self.lut.weights[entries], self.lut.pixels[entries], starts - starts[0]
+        made = _integrator_class()(lut, self.lut.normalization.size, np.nan)
+        made.bin_centers = self.centers[first:last]
+        return made
+
     def _norm(self) -> dict[str, Any]:
-        return {"solidangle": self.normalization}
+        return {"solidangle": self.lut.normalization}
 
     def integrate(self, frame: np.ndarray, average: Average) -> Pattern:
         """Integrate one frame of counts."""
@@ -138,20 +121,32 @@ def _mean(table: Table, counts: np.ndarray, _: Average, given: _Given) -> Any:
 def _sigma_clip(table: Table, counts: np.ndarray, average: Average, given: _Given) -> Any:
     # By the scatter along the ring: beside a spot, every pixel is far from a mean of counts.
     scatter = {"error_model": _variance_model("AZIMUTHAL"), "solidangle": given["solidangle"]}
-    made = table.integrator().sigma_clip(counts, cutoff=average.cutoff, **scatter)
+    # A pixel that one point clips is clipped for its neighbor, whichever thread comes first.
+    with _openmp().limit(limits=1):
+        made = table.integrator().sigma_clip(counts, cutoff=average.cutoff, **scatter)
     return made.intensity, np.square(made.sem)
 
 
 def _trimmed(table: Table, counts: np.ndarray, average: Average, given: _Given) -> Any:
     low, high = (part / 100 for part in average.percentiles)
-    made = table.integrator().medfilt(counts, quant_min=low, quant_max=high, **given)
-    return made.intensity, np.square(made.sem) * trimmed_variance(low, high)
+    intensity, error, _ = _sorted(table, counts, low, high, given)
+    return intensity, np.square(error) * trimmed_variance(low, high)
 
 
 def _median(table: Table, counts: np.ndarray, _: Average, given: _Given) -> Any:
-    made = table.integrator().medfilt(counts, quant_min=0.5, quant_max=0.5, **given)
+    intensity, _error, scatter = _sorted(table, counts, 0.5, 0.5, given)
     whole_numbers = ROUNDED if given["variance"] is counts else 0.0
-    return made.intensity, np.square(made.std) * MEDIAN_OF_NORMAL / table.pixels + whole_numbers
+    return intensity, np.square(scatter) * MEDIAN_OF_NORMAL / table.pixels + whole_numbers
+
+
+def _sorted(
+    table: Table, counts: np.ndarray, low: float, high: float, given: _Given
+) -> tuple[np.ndarray, ...]:
+    """Mean between two quantiles of the pixels of each point, its error, and their scatter."""
+    parts = [integrator.medfilt(counts, quant_min=low, quant_max=high, **given)
+             for integrator in table.in_parts()]  # fmt: skip
+    names = ("intensity", "sem", "std")
+    return tuple(np.concatenate([getattr(part, name) for part in parts]) for name in names)
 
 
 _AVERAGES = {"mean": _mean, "trimmed": _trimmed, "median": _median, "sigma_clip": _sigma_clip}
@@ -197,71 +192,39 @@ def _valid(frame: Any, low: float, high: float, out: np.ndarray) -> None:
         out[place] = value if low <= value < high else np.nan
 
 
-@lru_cache(maxsize=_KEPT)
-def _table(instrument: Instrument) -> Table:
-    return Table(instrument)
-
-
+_KEPT: dict[Instrument, Table] = {}
+"""The table that this process keeps: that of the last instrument, so that memory is for one."""
 _BUILDING = threading.Lock()
 
 
 def table_of(instrument: Instrument) -> Table:
     """Return the table of an instrument, built once in this process."""
     with _BUILDING:
-        return _table(instrument)
+        if instrument not in _KEPT:
+            _KEPT.clear()
+            _KEPT[instrument] = Table(instrument)
+        return _KEPT[instrument]
 
 
-def geometry_of(calibration: tuple[tuple[str, str], ...]) -> Any:
-    """Return pyFAI's integrator for a calibration."""
-    require_pyfai()
-    from pyFAI.integrator.azimuthal import AzimuthalIntegrator
-    from pyFAI.io.ponifile import PoniFile
-
-    integrator = AzimuthalIntegrator()
-    integrator._init_from_poni(PoniFile(data=dict(calibration)))
-    return integrator
-
-
-def geometry_unit(unit: str) -> Any:
-    """Return pyFAI's description of a unit."""
-    from pyFAI.units import to_unit
-
-    return to_unit(unit)
-
-
-def _normalization(geometry: Any, instrument: Instrument) -> np.ndarray:
-    """Share of what a pixel would count whose solid angle and polarization are those of center."""
-    share = np.ones(instrument.shape, dtype=np.float32)
-    if instrument.solid_angle:
-        share *= geometry.solidAngleArray(instrument.shape)
-    if instrument.polarization is not None:
-        share *= geometry.polarization(instrument.shape, instrument.polarization)
-    return share
-
-
-def _integrator(lut: tuple[np.ndarray, ...], size: int, centers: np.ndarray) -> Any:
+@lru_cache(maxsize=1)
+def _integrator_class() -> Any:
     from pyFAI.ext.splitBBoxCSR import CsrIntegrator
 
     class Integrator(CsrIntegrator):
         """A table of pyFAI's that is made already; masked pixels are not in it."""
 
-        check_mask, cmask, bin_centers = False, None, centers
+        check_mask, cmask = False, None
 
-    return Integrator(lut, size, np.nan)
+    return Integrator
+
+
+@lru_cache(maxsize=1)
+def _openmp() -> Any:
+    """Return the threads of pyFAI, which is loaded."""
+    return ThreadpoolController().select(user_api="openmp")
 
 
 def _variance_model(name: str = "VARIANCE") -> Any:
     from pyFAI.containers import ErrorModel
 
     return ErrorModel[name]
-
-
-def require_pyfai() -> None:
-    """Raise `BackendError` where pyFAI is not installed."""
-    try:
-        import pyFAI  # noqa: F401 - only whether it is there
-    except ImportError as error:
-        raise BackendError(
-            "integrating frames needs pyFAI, which is not installed here: "
-            "pip install 'ndtomo-dask[frames]'."
-        ) from error

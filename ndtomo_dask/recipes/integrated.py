@@ -12,7 +12,7 @@ from ndtomo_dask.frames.integrate import READER
 from ndtomo_dask.io.blocks import Share
 from ndtomo_dask.io.scan import open_scan
 from ndtomo_dask.io.store import save
-from ndtomo_dask.variables import FRAME_NUMBER, SINOGRAM, Z
+from ndtomo_dask.variables import FRAME_NUMBER
 
 INTEGRATED_GROUP = "integrated"
 """Group of a store with the sinogram of the frames, before it was corrected."""
@@ -26,7 +26,7 @@ def store_integrated(ds: xr.Dataset, store: Path, share: Share | None) -> xr.Dat
 
     Only missing blocks are integrated. Frames that could not be read are counted in the attribute
     ``unreadable_frames``, named in ``unreadable_frame_names`` and in the log; where there are none,
-    the mask is left out. A scan of several slices has no mask, but NaN.
+    the mask is left out.
 
     Raises
     ------
@@ -37,19 +37,11 @@ def store_integrated(ds: xr.Dataset, store: Path, share: Share | None) -> xr.Dat
 
     stored = open_scan(store, group=INTEGRATED_GROUP, layout="images")
     stored = stored.drop_attrs(deep=False).assign_attrs(ds.attrs)
-    stored = stored.assign(mask=_missing(stored))
+    stored = stored.assign(mask=stored["mask"].astype(bool).compute())
     numbers = _unreadable(stored)
     if not bool(stored["mask"].any()):
         return stored.drop_vars("mask")
-    reported = stored.assign_attrs(_report(ds.encoding[READER], numbers, stored))
-    return reported.drop_vars("mask") if Z in stored.dims else reported
-
-
-def _missing(stored: xr.Dataset) -> xr.DataArray:
-    """Mark samples of which nothing is finite: no frame, or one that could not be read."""
-    if "mask" in stored:
-        return stored["mask"].astype(bool).compute()
-    return stored[SINOGRAM.name].isnull().all("channel").compute()
+    return stored.assign_attrs(_report(ds.encoding[READER], numbers, stored))
 
 
 def _unreadable(stored: xr.Dataset) -> np.ndarray:

@@ -17,7 +17,7 @@ from ndtomo_dask.block_sizes import (
 )
 from ndtomo_dask.components.cluster_methods import axes_for
 from ndtomo_dask.errors import RecipeError
-from ndtomo_dask.frames.integrate import READER, TABLE_BYTES
+from ndtomo_dask.frames.integrate import COST
 from ndtomo_dask.kernels.components.reference_fit import LEAST_ROWS, SLAB_SAMPLES
 from ndtomo_dask.kernels.components.sketch import READINGS
 from ndtomo_dask.kernels.fitting.moments import MOMENTS
@@ -88,10 +88,9 @@ def _find_from_sample(stage: Stage, step: Step) -> list[Plan]:
 
 def _integrate(stage: Stage, _step: Step) -> list[Plan]:
     """Plan to integrate frames and to store the sinogram, which is then read as images."""
-    reader, block = stage.scan.encoding[READER], stage.block
+    block = stage.block
     made = plan.integrate(
-        stage.sizes, block, stage.itemsize, frame_pixels=reader.shape[0] * reader.shape[1],
-        frame_itemsize=reader.dtype.itemsize, table_bytes=stage.scan.encoding[TABLE_BYTES],
+        stage.sizes, block, stage.itemsize, cost=stage.scan.encoding[COST],
         allowed_mem=stage.allowed_mem,
     )  # fmt: skip
     inner = inner_chunk(block, stage.itemsize)["channel"]

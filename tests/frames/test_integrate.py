@@ -1,11 +1,15 @@
+import os
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
 import ndtomo_dask as nd
 from ndtomo_dask.errors import BackendError, OptionError, SchemaError, StoreError
+from ndtomo_dask.runtime.settings import worker_environment
+from tests.frame_cases import SHAPE, write_poni
 
 CERIA = (3.708, 4.282, 6.056, 7.103, 7.419, 8.569, 9.340, 9.583, 10.500, 11.139)
 """Lines of CeO2 in 2θ, from the README of the data."""
@@ -33,7 +37,6 @@ def test_the_lines_of_ceria_are_where_they_belong(shared_data, method):
 
 
 def test_ceria_is_integrated_bit_by_bit_as_pyfai_does(shared_data):
-    import h5py
     import pyFAI
 
     path, poni = shared_data("ceria_pilatus2m.hdf5"), shared_data("ceria_pilatus2m.poni")
@@ -90,34 +93,42 @@ def test_what_is_asked_for_must_be_there(shared_data, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["mean", "trimmed"])
-def test_a_task_holds_no_more_than_its_plan_says(shared_data, method):
+def test_a_task_holds_no_more_than_its_plan_says(shared_data, tmp_path, method):
     script = """
 import sys
-import dask, numpy as np, pyFAI.integrator.azimuthal
+import dask
 import ndtomo_dask as nd
 from ndtomo_dask import plan
-from ndtomo_dask.frames.integrate import TABLE_BYTES
+from ndtomo_dask.frames.integrate import COST
 
 def status(name):
     (line,) = (line for line in open("/proc/self/status") if line.startswith(name))
     return int(line.split()[1]) * 1024
 
-frames, poni, method = nd.open_frames(sys.argv[1]), sys.argv[2], sys.argv[3]
+method, paths = sys.argv[1], sys.argv[2:]
+
+def integrated(path, poni):
+    ds = nd.integrate(nd.open_frames(path), poni, angles=[0], translations=[0], method=method)
+    with dask.config.set(scheduler="sync"):
+        ds.compute()
+    return ds
+
+integrated(*paths[2:])  # which imports and compiles
 base = status("VmRSS")
-ds = nd.integrate(frames, poni, angles=[0], translations=[0], method=method)
-with dask.config.set(scheduler="sync"):
-    ds.compute()
+ds = integrated(*paths[:2])
 held = status("VmHWM") - base
-rows, columns = frames.frames.shape[1:]
 block = {"angle": 1, "translation": 1, "channel": 2000}
-made = plan.integrate(block, block, 4, frame_pixels=rows * columns, frame_itemsize=4,
-                      table_bytes=ds.encoding[TABLE_BYTES], allowed_mem=10**10)
+made = plan.integrate(block, block, 4, cost=ds.encoding[COST], allowed_mem=10**10)
 print(held, made.projected_mem)
 """
-    paths = [str(shared_data(f"ceria_pilatus2m.{suffix}")) for suffix in ("hdf5", "poni")]
+    paths = [shared_data(f"ceria_pilatus2m.{suffix}") for suffix in ("hdf5", "poni")]
+    with h5py.File(tmp_path / "small.h5", "w") as file:
+        file["data"] = np.ones((1, *SHAPE), dtype=np.int32)
+    paths += [tmp_path / "small.h5", write_poni(tmp_path / "small.poni")]
     done = subprocess.run(
-        [sys.executable, "-c", script, *paths, method], check=True, capture_output=True, text=True
-    )
+        [sys.executable, "-c", script, method, *map(str, paths)],
+        check=True, capture_output=True, text=True, env=os.environ | worker_environment(1),
+    )  # fmt: skip
     held, planned = map(int, done.stdout.split())
     assert held <= planned
 

@@ -17,7 +17,7 @@ def _integrated(path, poni, **options):
     return nd.integrate(nd.open_frames(path), poni, **OPTIONS | options)
 
 
-@pytest.mark.parametrize("form", ["esrf", "cbf", "edf", "tif"])
+@pytest.mark.parametrize("form", ["esrf", "eiger", "cbf", "edf", "tif"])
 @pytest.mark.parametrize("fast", ["angle", "translation"])
 def test_frames_integrate_back_to_their_patterns(tmp_path, form, fast):
     path, poni = write_scan(tmp_path, noise="none", format=form, fast=fast)

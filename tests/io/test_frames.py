@@ -7,7 +7,7 @@ import pytest
 import ndtomo_dask as nd
 from ndtomo_dask.errors import SchemaError, StoreError
 from ndtomo_dask.io.frame_files import Unreadable
-from tests.frame_cases import SHAPE, write_poni, write_scan
+from tests.frame_cases import SHAPE, patterns, write_poni, write_scan
 
 OPTIONS = {"points": 40, "unit": "tth", "limits": (1.0, 6.0)}
 
@@ -49,6 +49,20 @@ def test_an_eiger_master_is_read_through_its_links(tmp_path):
     assert ds.pixel_mask.values.sum() == np.ceil(np.prod(SHAPE) / 97)
     made = nd.integrate(ds, write_poni(tmp_path / "d.poni"), translations=[0], **OPTIONS)
     assert made.sinogram.shape == (11, 1, 40)
+
+
+def test_an_eiger_master_that_was_exported_has_its_gaps_masked(tmp_path):
+    poni = write_poni(tmp_path / "d.poni")
+    frames = nd.simulate_frames(patterns(angles=3, translations=2), poni).load()
+    frames.frames[..., 10:14, :] = 2**32 - 1
+    ds = nd.open_frames(nd.export_frames(frames, tmp_path / "scan", format="eiger"))
+    assert sorted(path.name for path in (tmp_path / "scan").iterdir()) == [
+        "scan_data_000001.h5", "scan_data_000002.h5", "scan_master.h5"
+    ]  # fmt: skip
+    np.testing.assert_array_equal(np.flatnonzero(ds.pixel_mask.any("column")), range(10, 14))
+    np.testing.assert_array_equal(ds.angle, [0, 22.5, 45, 45, 22.5, 0])
+    np.testing.assert_array_equal(ds.monitor, frames.monitor.values.T.ravel()[[0, 1, 2, 5, 4, 3]])
+    np.testing.assert_array_equal(ds.frames[3], frames.frames[2, 1])
 
 
 def test_frames_in_a_file_that_is_absent_are_unreadable_and_counted(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ndtomo_dask.kernels.integration import UNITS, geometry_of
+from ndtomo_dask.kernels.instrument import UNITS, geometry_of
 
 FrameNoise = Literal["poisson", "none"]
 SPOT_SIZE = 2
