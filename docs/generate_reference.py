@@ -23,7 +23,7 @@ GROUPS = {
     "Simulate": (
         "simulate_scan", "simulate_maps", "simulate_spectra", "simulate_volume",
         "pattern_from_reflections", "simulate_defects", "simulate_acquisition",
-        "simulate_measurement", "simulate_fluorescence",
+        "simulate_measurement", "simulate_fluorescence", "animate_acquisition",
     ),
     "Correct sinograms": (
         "find_air", "remove_air", "find_projection_scale", "normalize_projections",

@@ -63,6 +63,7 @@ from ndtomo_dask.reconstruction.reconstruct import reconstruct
 from ndtomo_dask.runtime import connect
 from ndtomo_dask.survey import survey_scan
 from ndtomo_dask.synthetic import (
+    animate_acquisition,
     pattern_from_reflections,
     simulate_acquisition,
     simulate_defects,
@@ -78,6 +79,7 @@ from ndtomo_dask.synthetic import (
 __all__ = [
     "absorption_correction",
     "align_projections",
+    "animate_acquisition",
     "compress_channels",
     "connect",
     "convert",

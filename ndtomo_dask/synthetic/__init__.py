@@ -1,6 +1,7 @@
 """Simulated samples, spectra and scans with known truth: what tests, demo and tutorials feed on."""
 
 from ndtomo_dask.synthetic.acquisition import simulate_acquisition, simulate_measurement
+from ndtomo_dask.synthetic.animation import animate_acquisition
 from ndtomo_dask.synthetic.defects import simulate_defects
 from ndtomo_dask.synthetic.fluorescence import simulate_fluorescence
 from ndtomo_dask.synthetic.frames import simulate_frames
@@ -16,6 +17,7 @@ from ndtomo_dask.synthetic.spectra import (
 __all__ = [
     "ENERGY",
     "Q_RANGE",
+    "animate_acquisition",
     "pattern_from_reflections",
     "simulate_acquisition",
     "simulate_defects",
