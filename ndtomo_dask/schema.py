@@ -5,6 +5,7 @@ What there is to ask for stands in `variables`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -125,6 +126,7 @@ def _brief(value: object) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
+@cache
 def package_version() -> str:
     """Return the installed version of ndtomo_dask, or "0+source" in a bare checkout."""
     try:

@@ -12,10 +12,13 @@ import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
 from ndtomo_dask.geometry import ParallelGeometry
+from ndtomo_dask.kernels.compiled import compiled
 from ndtomo_dask.kernels.filters import ramp_impulse
 from ndtomo_dask.kernels.projectors.numba import NumbaProjector
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Limits = tuple[float, float]
 Measure = Literal["entropy", "sharpness"]
 
 LARGEST = 256
@@ -24,8 +27,9 @@ SMALLEST = 48
 """Pixels along an edge with which a search begins, at least."""
 AROUND = 3.0
 """How far on either side of the best candidate the next, finer level searches, in its steps."""
-FINE = 0.25
-"""Spacing of the last candidates, in steps; a parabola finds the place between them."""
+FINE: Float64 = np.arange(-7.0, 8.0) / 8
+"""The last candidates about the best, in steps: as many as are reconstructed in the time of one. A
+parabola finds the place between them."""
 RIM = 1.05
 """Radius of the pixels that are judged, as a share of what all projections see; somewhat more, for
 the sample may fill it."""
@@ -33,6 +37,8 @@ BINS = 32, 256
 """Bins of the histogram whose entropy is taken: the root of the number of pixels, within these."""
 OUTSIDE = 5e-4
 """Share of the pixels beyond either end of the histogram, which are counted in its last bin."""
+SAMPLED = 100_000
+"""Pixels, evenly spread, from which the ends of the histogram follow."""
 GROUPS = 8
 """Groups of projections left out in turn by the jackknife."""
 LANES = 32
@@ -60,10 +66,7 @@ def score_images(
     """
     rows, theta = np.asarray(image, dtype=np.float64), np.asarray(angles, dtype=np.float64)
     candidates = np.atleast_1d(np.asarray(candidates, dtype=np.float64))
-    turns = [_Stack(rows[turn], theta[turn]) for turn in _half_turns(theta)]
-    return np.asarray(
-        np.mean([_MEASURES[measure](one.pixels(candidates)) for one in turns], axis=0)
-    )
+    return _Level(rows, theta, 1).scores(candidates, measure)
 
 
 def _half_turns(angles: Float64) -> list[NDArray[np.bool_]]:
@@ -84,22 +87,19 @@ def search_images(
     """
     factors = _factors(image.shape[1])
     first = factors[0]
+    level = _Level(image, angles, first)
     steps = np.arange(low, high + first / 2, first / 2)
-    coarse = _scores_at(image, angles, steps, first, measure)
+    coarse = level.scores(steps, measure)
     best = float(steps[np.argmin(coarse)])
     for factor in factors[1:]:
+        level = _Level(image, angles, factor)
         near = best + factor * np.arange(-AROUND, AROUND + 0.25, 0.5)
-        best = float(near[np.argmin(_scores_at(image, angles, near, factor, measure))])
-    factor = factors[-1]
-    fine = best + factor * np.arange(-1, 1 + FINE / 2, FINE)
-    binned, place = _binned(image, angles, factor)[0], _place(fine, factor)
-    turns = [_Stack(binned[turn], angles[turn]).jackknife(place) for turn in _half_turns(angles)]
-    score = _MEASURES[measure]
-    scores = np.mean([score(images[0]) for images in turns], axis=0)
-    parts = [np.mean([score(image) for image in part], axis=0) for part in zip(*turns, strict=True)]
-    found = [_vertex(fine, part) for part in parts[1:]]
+        best = float(near[np.argmin(level.scores(near, measure))])
+    fine = best + factors[-1] * FINE
+    scores, parts = level.jackknife(fine, measure)
+    found = [vertex(fine, part) for part in parts]
     spread = float(np.sqrt(len(found) - 1) * np.std(found))
-    return ImageSearch(_vertex(fine, scores), spread, *_joined(steps, coarse, fine, scores))
+    return ImageSearch(vertex(fine, scores), spread, *_joined(steps, coarse, fine, scores))
 
 
 def _factors(translations: int) -> list[int]:
@@ -113,24 +113,12 @@ def _factors(translations: int) -> list[int]:
     return factors
 
 
-def _scores_at(
-    image: Float64, angles: Float64, candidates: Float64, factor: int, measure: Measure
-) -> Float64:
-    return score_images(*_binned(image, angles, factor), _place(candidates, factor), measure)
+def vertex(candidates: Float64, scores: Float64) -> float:
+    """Lowest point of the parabola through the best of even candidates and its neighbors.
 
-
-def _binned(image: Float64, angles: Float64, factor: int) -> tuple[Float64, Float64]:
-    kept = image[:, : image.shape[1] // factor * factor]
-    return kept.reshape(image.shape[0], -1, factor).mean(axis=2), angles
-
-
-def _place(candidates: Float64, factor: int) -> Float64:
-    """Turn translation indices into those of bins."""
-    return np.asarray((candidates - (factor - 1) / 2) / factor)
-
-
-def _vertex(candidates: Float64, scores: Float64) -> float:
-    """Lowest point of the parabola through the best candidate and its neighbors."""
+    >>> vertex(np.array([1.0, 2.0, 3.0]), np.array([4.0, 0.0, 2.0]))
+    2.17
+    """
     middle = int(np.clip(np.argmin(scores), 1, candidates.size - 2))
     before, here, after = scores[middle - 1 : middle + 2]
     bend = before - 2 * here + after
@@ -149,28 +137,76 @@ def _joined(
     return places[order], values[order]
 
 
-def _entropy(pixels: Float64) -> Float64:  # (pixel, candidate) -> (candidate,)
+def _limits(pixels: Float32) -> Limits:
+    """Find the ends of a histogram of all candidates' pixels."""
+    some = pixels[:: -(-pixels.size // SAMPLED)]
+    low, high = np.quantile(some, [OUTSIDE, 1 - OUTSIDE])
+    return float(low), float(high)
+
+
+def _entropy(pixels: Float32, limits: Limits) -> Float64:  # (pixel, candidate) -> (candidate,)
     bins = int(np.clip(np.sqrt(len(pixels)), *BINS))
-    low, high = np.quantile(pixels, [OUTSIDE, 1 - OUTSIDE])
-    span = max(float(high - low), 1e-300)
-    place = np.clip((pixels - low) * ((bins - 1) / span), 0, bins - 1)
-    # A pixel between two bins counts in both, so that the curve has no steps.
-    lower = np.minimum(place.astype(np.intp), bins - 2)
-    upper = place - lower
-    counts = np.stack([
-        np.bincount(one, 1 - weight, bins) + np.bincount(one + 1, weight, bins)
-        for one, weight in zip(lower.T, upper.T, strict=True)
-    ])  # fmt: skip
-    share = counts / len(pixels)
+    counts = np.zeros((pixels.shape[1], bins))
+    _count(counts, pixels, limits[0], (bins - 1) / max(limits[1] - limits[0], 1e-300))
+    share = counts / max(len(pixels), 1)
     return np.asarray(-np.sum(share * np.log(np.maximum(share, 1e-300)), axis=1))
 
 
-def _sharpness(pixels: Float64) -> Float64:  # (pixel, candidate) -> (candidate,)
-    total = np.abs(pixels.sum(axis=0))
-    return np.asarray(np.abs(pixels).sum(axis=0) / np.maximum(total, 1e-300))
+@compiled()
+def _count(counts: Float64, pixels: Float32, low: float, scale: float) -> None:
+    """Add pixels to bins: (candidate, bin), (pixel, candidate).
+
+    A pixel between two bins counts in both, so that the entropy has no steps.
+    """
+    last = counts.shape[1] - 1
+    for pixel in range(pixels.shape[0]):
+        for candidate in range(pixels.shape[1]):
+            place = min(max((pixels[pixel, candidate] - low) * scale, 0.0), last)
+            lower = min(int(place), last - 1)
+            counts[candidate, lower] += 1 - (place - lower)
+            counts[candidate, lower + 1] += place - lower
 
 
-_MEASURES: dict[str, Callable[[Float64], Float64]] = {"entropy": _entropy, "sharpness": _sharpness}
+def _sharpness(pixels: Float32, _: Limits) -> Float64:  # (pixel, candidate) -> (candidate,)
+    total = np.abs(pixels.sum(axis=0, dtype=np.float64))
+    return np.asarray(np.abs(pixels).sum(axis=0, dtype=np.float64) / np.maximum(total, 1e-300))
+
+
+_MEASURES: dict[str, Callable[[Float32, Limits], Float64]] = {
+    "entropy": _entropy,
+    "sharpness": _sharpness,
+}
+
+
+class _Level:
+    """Images of one pixel size: of each half turn, in bins of so many translations."""
+
+    def __init__(self, image: Float64, angles: Float64, factor: int) -> None:
+        kept = image[:, : image.shape[1] // factor * factor]
+        binned = kept.reshape(image.shape[0], -1, factor).mean(axis=2)
+        self._factor = factor
+        self._turns = [_Stack(binned[turn], angles[turn]) for turn in _half_turns(angles)]
+
+    def scores(self, candidates: Float64, measure: Measure) -> Float64:
+        """Judge the images of candidates, which are translation indices."""
+        score, place = _MEASURES[measure], self._place(candidates)
+        images = (turn.pixels(place) for turn in self._turns)
+        return np.asarray(np.mean([score(one, _limits(one)) for one in images], axis=0))
+
+    def jackknife(self, candidates: Float64, measure: Measure) -> tuple[Float64, Float64]:
+        """Judge them by all projections, and without each group; (candidate,), (group, ...)."""
+        score, place = _MEASURES[measure], self._place(candidates)
+        found = []
+        for turn in self._turns:
+            images = turn.jackknife(place)
+            limits = _limits(images[0])
+            found.append([score(image, limits) for image in images])
+        scores = np.mean(found, axis=0)
+        return scores[0], scores[1:]
+
+    def _place(self, candidates: Float64) -> Float64:
+        """Turn translation indices into those of bins."""
+        return np.asarray((candidates - (self._factor - 1) / 2) / self._factor)
 
 
 class _Stack:
@@ -182,36 +218,34 @@ class _Stack:
         spectrum = scipy.fft.rfft(image, self._length, axis=1)
         ramp = scipy.fft.rfft(ramp_impulse(self._length)).real
         gain = ramp * _window(spectrum, image.shape[1])
-        self._filtered = spectrum * gain * self._geometry.weights[:, None]
+        filtered = spectrum * gain * self._geometry.weights[:, None]
+        self._filtered = filtered.astype(np.complex64)
 
-    def pixels(self, candidates: Float64) -> Float64:  # -> (pixel, candidate)
+    def pixels(self, candidates: Float64) -> Float32:  # -> (pixel, candidate)
         """Reconstruct; keep the pixels that projections about the middle candidate see."""
-        everything = np.ones(self._geometry.angles.size, dtype=bool)
-        return self._images(candidates, everything)
+        inside, A = self._seen(candidates), NumbaProjector(self._geometry)
+        parts = (candidates[at : at + LANES] for at in range(0, candidates.size, LANES))
+        return np.concatenate([A.T(self._rows(part))[inside] for part in parts], axis=1)
 
-    def jackknife(self, candidates: Float64) -> list[Float64]:
-        """Reconstruct with all projections, and without each group of them in turn."""
-        group = np.arange(self._geometry.angles.size) % GROUPS
-        images = [self._images(candidates, group == one) for one in range(GROUPS)]
+    def jackknife(self, candidates: Float64) -> list[Float32]:
+        """Reconstruct with all projections, and without each group of them in turn, as bright."""
+        inside, rows = self._seen(candidates), self._rows(candidates)
+        group = np.arange(len(rows)) % GROUPS
+        images = [self._part(rows, group == one)[inside] for one in range(min(GROUPS, len(rows)))]
         whole = np.sum(images, axis=0)
-        return [whole, *(whole - image for image in images)]
+        rest = [1 - float(share) for share in np.bincount(group) / len(rows)]
+        return [whole, *((whole - one) / left for one, left in zip(images, rest, strict=True))]
 
-    def _images(self, candidates: Float64, kept: NDArray[np.bool_]) -> Float64:
-        inside = self._seen(candidates)
-        if not kept.any():
-            return np.zeros((int(inside.sum()), candidates.size))
-        geometry = self._geometry.select(kept)
-        A = NumbaProjector(geometry)
-        middle = (geometry.translations - 1) / 2
+    def _part(self, rows: Float32, kept: NDArray[np.bool_]) -> Float32:
+        return NumbaProjector(self._geometry.select(kept)).T(rows[kept])
+
+    def _rows(self, candidates: Float64) -> Float32:  # -> (angle, translation, candidate)
+        """Move the filtered projections so that each candidate comes to lie in the middle."""
+        away = candidates - (self._geometry.translations - 1) / 2
         frequency = scipy.fft.rfftfreq(self._length)
-        found = []
-        for first in range(0, candidates.size, LANES):
-            away = candidates[first : first + LANES] - middle
-            turned = np.exp(2j * np.pi * np.multiply.outer(frequency, away))
-            rows = self._filtered[kept][:, :, None] * turned
-            rows = scipy.fft.irfft(rows, self._length, axis=1)[:, : geometry.translations]
-            found.append(A.T(rows.astype(np.float32))[inside].astype(np.float64))
-        return np.concatenate(found, axis=1)
+        turned = np.exp(2j * np.pi * np.multiply.outer(frequency, away)).astype(np.complex64)
+        rows = scipy.fft.irfft(self._filtered[:, :, None] * turned, self._length, axis=1)
+        return np.ascontiguousarray(rows[:, : self._geometry.translations])
 
     def _seen(self, candidates: Float64) -> NDArray[np.bool_]:
         last = self._geometry.translations - 1

@@ -1,13 +1,14 @@
 """Where the axis is, by estimators independent of one another, and what kind of data it is."""
 
 from contextlib import suppress
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ndtomo_dask.errors import SchemaError
 from ndtomo_dask.kernels.alignment import center_of_mass, fit_sine, leveled
-from ndtomo_dask.kernels.centering import CenterSearch, Method, find_center
+from ndtomo_dask.kernels.centering import CenterSearch, Method, checked, find_center
 from ndtomo_dask.survey.finding import Finding, undetermined
 from ndtomo_dask.survey.lines import correlations
 from ndtomo_dask.survey.sample import Sample
@@ -83,10 +84,16 @@ def survey_center(image: Float64, degrees: Float64) -> list[Finding]:
 
 
 def _estimates(image: Float64, theta: Float64) -> dict[str, CenterSearch]:
-    """Estimate by all methods that the angles allow; those that fail are left out."""
+    """Estimate by the methods that suit the angles, the last one to check the others.
+
+    A full turn has no need of its first half alone, nor of the center of mass, which air moves.
+    Those that fail are left out.
+    """
     found: dict[str, CenterSearch] = {}
-    methods: tuple[Method, ...] = ("opposite", "fourier", "mass")
+    methods: tuple[Method, ...] = ("opposite", "fourier", "entropy", "mass")
     for method in methods:
+        if "opposite" in found and method != "entropy":
+            continue
         with suppress(SchemaError, np.linalg.LinAlgError), np.errstate(all="ignore"):
             one = find_center(image, theta, method=method)
             found |= {method: one} if np.isfinite([one.center, one.error]).all() else {}
@@ -99,18 +106,23 @@ def _center(found: dict[str, CenterSearch]) -> Finding:
     figures = {name: one.center for name, one in found.items()}
     if len(found) < 2:
         return undetermined(question, told or "no estimator found any", **figures)
-    one, other = list(found.values())[:2]
-    apart = abs(one.center - other.center)
-    allowed = APART + 3 * float(np.hypot(one.error, other.error))
-    figures |= {"center": one.center, "apart": apart}
-    if one.error > VAGUE:
+    *first, last = found.values()
+    best = reduce(checked, found.values())
+    apart = max(abs(one.center - last.center) for one in first)
+    figures |= {"center": best.center, "apart": apart}
+    if max(one.error for one in found.values()) > VAGUE:
         return undetermined(question, f"{told}: too uncertain", **figures)
-    if apart > allowed:
+    if any(_disagree(one, last) for one in first):
         return Finding(question, "estimates disagree", f"{told}; {apart:.2f} steps apart: the "
                        f"sample leaves the field of view, moves, or the angles are wrong",
                        "alarm", figures)  # fmt: skip
-    return Finding(question, f"translation {one.center:.2f}", f"{told}; {apart:.2f} steps apart",
+    return Finding(question, f"translation {best.center:.2f}", f"{told}; {apart:.2f} steps apart",
                    "fine", figures)  # fmt: skip
+
+
+def _disagree(one: CenterSearch, other: CenterSearch) -> bool:
+    allowed = APART + 3 * float(np.hypot(one.error, other.error))
+    return abs(one.center - other.center) > allowed
 
 
 def _opposite(image: Float64, degrees: Float64, found: dict[str, CenterSearch]) -> Finding:

@@ -11,9 +11,8 @@ Float64 = NDArray[np.float64]
 CUT_OFF = 10
 """Samples with the largest value of all from which on it looks like a limit."""
 STEEP = 5.0
-"""…if they are so many times those in the 5 % below it."""
-FEW_COUNTS = 100.0
-"""Below this, counts repeat by chance."""
+"""…if they are so many times those in the 5 % below it, and those with the next smaller value: few
+counts repeat by chance, but the larger the rarer."""
 LOSES = 0.05
 """Scatter of the flux from which on projections are to be normalized."""
 
@@ -47,9 +46,9 @@ def _saturated(sample: Sample, stored: np.dtype | None) -> Finding:
     question = "saturated points"
     if not sample.largest.size:
         return undetermined(question, "no finite sample was read")
-    top = float(sample.largest[-1])
-    at_top = int((sample.largest == top).sum())
-    below = int((sample.largest[sample.largest != top] >= 0.95 * top).sum())
+    top, at_top = float(sample.largest[-1]), int(sample.times[-1])
+    below = int(sample.times[:-1][sample.largest[:-1] >= 0.95 * top].sum())
+    below = max(below, int(sample.times[-2]) if sample.times.size > 1 else 0)
     figures = {"largest": top, "at_largest": at_top}
     limit = np.iinfo(stored).max if stored is not None and stored.kind in "iu" else None
     if limit is not None and top >= limit:
@@ -57,10 +56,10 @@ def _saturated(sample: Sample, stored: np.dtype | None) -> Finding:
                        f"number of {stored}: cut off, or a gap of the detector", "alarm",
                        figures)  # fmt: skip
     several = at_top >= CUT_OFF and at_top > STEEP * max(below, 1)
-    if several and top > FEW_COUNTS and sample.largest[0] < top:
+    if several and sample.largest.size > 2:
         return Finding(question, f"{at_top} or more samples", f"they hold exactly the largest "
-                       f"value, {top:g}; {below} lie in the 5 % below it", "alarm",
-                       figures)  # fmt: skip
+                       f"value, {top:g}; {below} lie in the 5 % below it or at the next value",
+                       "alarm", figures)  # fmt: skip
     return Finding(question, "none", f"the largest value, {top:.6g}, is there {at_top} times",
                    "fine", figures)  # fmt: skip
 

@@ -18,7 +18,7 @@ CHANNEL_BLOCKS = 6
 FIRST = 12
 """Projections read at the beginning, where acquisitions misbehave."""
 LARGEST = 4096
-"""Largest samples that are kept, to see whether they are cut off."""
+"""Largest values that are kept, to see whether they are cut off."""
 
 
 @dataclass(eq=False)
@@ -44,7 +44,9 @@ class Sample:
     count: int = 0
     """Samples read."""
     largest: Float64 = field(default_factory=lambda: np.zeros(0))
-    """The largest samples, ascending."""
+    """The largest values, ascending, each once."""
+    times: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    """How often each of them is there: exact for the largest, at most `LARGEST` for the others."""
     spread: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     """Which of the rows are evenly spread over the scan."""
     where: str = ""
@@ -160,7 +162,19 @@ def _add(
         part = inside if dim == "angle" else slice(None)
         sample.lowest[dim][part] = np.minimum(sample.lowest[dim][part], low.min(axis=axes))
         sample.highest[dim][part] = np.maximum(sample.highest[dim][part], high.max(axis=axes))
-    largest = values[finite].ravel()
-    if largest.size > LARGEST:
-        largest = np.partition(largest, largest.size - LARGEST)[-LARGEST:]
-    sample.largest = np.sort(np.concatenate([sample.largest, largest]))[-LARGEST:]
+    _keep_largest(sample, values[finite])
+
+
+def _keep_largest(sample: Sample, values: NDArray[np.floating]) -> None:
+    if not values.size:
+        return
+    top = values.max()
+    rest = values[values < top]
+    if rest.size > LARGEST:
+        rest = np.partition(rest, rest.size - LARGEST)[-LARGEST:]
+    found, times = np.unique(np.append(rest, top), return_counts=True)
+    times[-1] = values.size - np.count_nonzero(values < top)
+    both = np.concatenate([sample.largest, found.astype(np.float64)])
+    levels, place = np.unique(both, return_inverse=True)
+    counts = np.bincount(place, weights=np.concatenate([sample.times, times]))
+    sample.largest, sample.times = levels[-LARGEST:], counts.astype(np.intp)[-LARGEST:]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import ndtomo_dask as nd
+from benchmarks.center_scans import scan_number
 from benchmarks.centers import rows, search
 from ndtomo_dask.errors import OptionError, SchemaError
+from ndtomo_dask.kernels.centering import find_center
 from ndtomo_dask.reconstruction.sampling import SAMPLE, picks
 from tests.reads import counted
 
@@ -22,6 +24,14 @@ def test_centers_of_simulated_scans():
     apart = [one.miss / one.error for one in found]
     assert np.sqrt(np.mean(np.square(apart))) < 2  # the error is about what it says
     assert len(rows(found)) == 11
+
+
+@pytest.mark.parametrize("number", [28, 86, 96, 108, 186])
+def test_the_double_wedge_is_right_of_samples_that_fill_the_view(number):
+    """They reach to 0.9 of it; a wedge for samples of 0.6 errs here by 0.1 to 0.6 steps."""
+    scan = scan_number(number)
+    found = find_center(scan.image, scan.angles, method="fourier")
+    assert abs(found.center - scan.center) < 0.06
 
 
 @pytest.fixture

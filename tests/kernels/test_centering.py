@@ -65,6 +65,14 @@ def test_noise_and_jitter_move_the_axis_little_and_show_in_the_error(
     assert 0.3 < np.sqrt(np.mean(np.square(misses))) / np.sqrt(np.mean(np.square(errors))) < 2.5
 
 
+def test_the_double_wedge_says_how_little_few_projections_tell(rng):
+    angles, center = turn(180, 20), 34.2
+    found = [find_center(ellipses(rng, 64, angles, center, snr=20, jitter=0.5)[0], angles,
+                         method="fourier") for _ in range(15)]  # fmt: skip
+    misses, errors = [one.center - center for one in found], [one.error for one in found]
+    assert 0.3 < np.sqrt(np.mean(np.square(misses))) / np.sqrt(np.mean(np.square(errors))) < 2.0
+
+
 @pytest.mark.parametrize("method", ["entropy", "sharpness"])
 @pytest.mark.parametrize(("degrees", "projections", "steps"), SCANS)
 def test_images_are_sharp_about_the_axis(rng, method, degrees, projections, steps):

@@ -159,6 +159,38 @@ def test_a_defect_is_found(tmp_path, half, defect, question, answer, evidence):
     assert [one.question for one in found.alarms if one.question != question] in ([], ["flux"])
 
 
+HARD = [
+    (zigzag_in_angle, "zigzag in angle", (2, 10, 12, 13)),
+    (clipped, "saturated points", (8, 15)),
+]
+"""Defects that are hard to see, and samples in which they are: much air, few counts."""
+
+
+@pytest.mark.parametrize(("defect", "question", "seeds"), HARD)
+def test_a_defect_that_is_hard_to_see_is_found(tmp_path, defect, question, seeds):
+    for seed in seeds:
+        scan = steady(seed)
+        values = scan.sinogram.values.copy()
+        defect(values)
+        found = survey_scan(write(tmp_path / "scan.h5", scan, values))
+        assert found[question].level == "alarm", seed
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_a_limit_is_found_however_many_samples_reach_it(tmp_path, half, share):
+    values = np.minimum(half.sinogram.values, share * half.sinogram.values.max())
+    found = survey_scan(write(tmp_path / "scan.h5", half, values))["saturated points"]
+    assert found.level == "alarm"
+    assert found.figures["at_largest"] == (values == values.max()).sum()
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.3, 2, 30])
+def test_counts_that_repeat_by_chance_are_no_limit(tmp_path, half, rng, mean):
+    counts = rng.poisson(mean, half.sinogram.shape)
+    found = survey_scan(write(tmp_path / "scan.h5", half, counts, dtype="u2"))
+    assert found["saturated points"].level == "fine"
+
+
 def test_a_detector_that_reached_its_limit_is_found_by_its_type(tmp_path, half):
     values = half.sinogram.values.copy()
     values[5, 6, 7] = 65535

@@ -4,6 +4,7 @@ Besides the sinogram and the volume, only the rays of one pass are held, whateve
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import product
 from typing import Literal, NamedTuple
@@ -23,7 +24,7 @@ from ndtomo_dask.kernels.projectors.packing import (
     filter_projections,
     folded_panels,
 )
-from ndtomo_dask.kernels.threads import run_threaded
+from ndtomo_dask.kernels.threads import on_one_thread, run_threaded
 
 Block = NDArray[np.floating]
 Float64 = NDArray[np.float64]
@@ -46,6 +47,9 @@ SMOOTHING = 1.3
 
 Linear interpolation passes sinc(f)² on average, and also noise from beyond the largest frequency;
 two levels do not."""
+SMALL = 2**24
+"""Samples that a pass adds to pixels in less than a millisecond; on a busy machine a thread begins
+milliseconds after it is started, and is waited for."""
 PLAIN = np.zeros(0)
 """Linear interpolation between two samples, at every angle."""
 
@@ -147,14 +151,20 @@ class BackProjection:
             def fill(first: int, packed: Block = packed, turn: Pass = turn) -> None:
                 pack(packed, first, slice(first, first + TOGETHER), turn)
 
-            run_threaded(fill, range(0, count, TOGETHER))
-            self._fill_tiles(volume, packed, turn, narrow)
+            with on_one_thread() if self._small(lanes) else nullcontext():
+                run_threaded(fill, range(0, count, TOGETHER))
+                self._fill_tiles(volume, packed, turn, narrow)
         return volume
 
     def _widest(self, channels: int) -> int:
         """Lanes of a pass whose packed rays are not much larger than the sinogram."""
         allowed = PACKED * self.geometry.translations * channels
         return next((n for n in (WIDE, 32) if n * (self.samples + tiles.GAP) <= allowed), 16)
+
+    def _small(self, lanes: int) -> bool:
+        """Whether a pass is soon done, so that threads would be waited for."""
+        height, width = self.geometry.shape
+        return self.rays.order.size * height * width * lanes <= SMALL
 
     def _fill_tiles(self, volume: Block, packed: Block, turn: Pass, narrow: Float64) -> None:
         y, x, pixel = self.geometry.y, self.geometry.x, float(self.geometry.pixel_size)
