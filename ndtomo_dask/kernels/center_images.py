@@ -231,12 +231,15 @@ class _Stack:
         """Reconstruct with all projections, and without each group of them in turn, as bright."""
         inside, rows = self._seen(candidates), self._rows(candidates)
         group = np.arange(len(rows)) % GROUPS
-        images = [self._part(rows, group == one)[inside] for one in range(min(GROUPS, len(rows)))]
+        images = [self._part(rows, group == one)[inside] for one in range(GROUPS)]
         whole = np.sum(images, axis=0)
-        rest = [1 - float(share) for share in np.bincount(group) / len(rows)]
+        counts = np.bincount(group, minlength=GROUPS)
+        rest = [(1 - float(share)) or 1.0 for share in counts / len(rows)]
         return [whole, *((whole - one) / left for one, left in zip(images, rest, strict=True))]
 
     def _part(self, rows: Float32, kept: NDArray[np.bool_]) -> Float32:
+        if not kept.any():
+            return np.zeros((*self._geometry.shape, rows.shape[2]), dtype=np.float32)
         return NumbaProjector(self._geometry.select(kept)).T(rows[kept])
 
     def _rows(self, candidates: Float64) -> Float32:  # -> (angle, translation, candidate)

@@ -80,7 +80,7 @@ def survey_center(image: Float64, degrees: Float64) -> list[Finding]:
     """
     theta = np.deg2rad(degrees)
     found = _estimates(image, theta)
-    return [_center(found), _opposite(image, degrees, found), _sign(), _stage(image, theta)]
+    return [_center(found), _opposite(image, degrees, found), _stage(image, theta)]
 
 
 def _estimates(image: Float64, theta: Float64) -> dict[str, CenterSearch]:
@@ -152,13 +152,6 @@ def _opposite_pairs(degrees: Float64) -> tuple[NDArray[np.intp], NDArray[np.intp
     nearest = apart.argmin(axis=1)
     near = apart[np.arange(degrees.size), nearest] <= 0.6 * step
     return np.flatnonzero(near), nearest[near]
-
-
-def _sign() -> Finding:
-    return undetermined(
-        "rotation sign",
-        "parallel projections cannot tell: the mirror image turned the other way has the same ones",
-    )
 
 
 def _stage(image: Float64, theta: Float64) -> Finding:

@@ -24,6 +24,7 @@ from ndtomo_dask.survey.monitors import stray_monitor
 from ndtomo_dask.survey.opening import Opened, open_for_survey
 from ndtomo_dask.survey.page import survey_page
 from ndtomo_dask.survey.sample import BUDGET, Sample, take_sample
+from ndtomo_dask.survey.sign import survey_sign
 from ndtomo_dask.variables import ANGLE
 
 
@@ -115,7 +116,8 @@ def survey_scan(
     if opened.ds is None:
         return Survey(str(path), (opened.finding,), None, "not opened")
     sample = take_sample(opened.ds, budget=budget)
-    findings = _findings(opened, opened.ds, sample)
+    sign = survey_sign(path, opened.numbers, opened.ds)
+    findings = [*_findings(opened, opened.ds, sample), sign]
     known = {one.question: one for one in findings}
     flats = "flat" in opened.ds
     head = recipe_head(path, opened.options, known, flats=flats) if ANGLE in opened.ds else None

@@ -83,6 +83,14 @@ def test_images_are_sharp_about_the_axis(rng, method, degrees, projections, step
     assert abs(found.candidates[np.argmin(found.scores)] - center) < 0.5
 
 
+def test_half_turns_of_few_and_different_numbers_of_projections(rng):
+    angles = np.sort(np.concatenate([turn(180, 9)[:5], np.pi + turn(180, 9)[:9]]))
+    image, _ = ellipses(rng, 64, angles, 33.0)
+    found = find_center(image, angles, method="entropy", search=(28, 38))
+    assert abs(found.center - 33.0) < 1
+    assert np.isfinite(found.error)
+
+
 def test_methods_that_disagree_say_so(rng):
     angles, center = turn(360, 120), 47.0
     image, _ = ellipses(rng, 96, angles, center)
