@@ -7,6 +7,7 @@ import ndtomo_dask.components.cluster_methods as clusters_module
 import ndtomo_dask.held as held_module
 from ndtomo_dask import find_clusters, find_spectral_moments, map_clusters, save
 from ndtomo_dask.errors import OptionError, PlanError, SchemaError
+from ndtomo_dask.kernels.components import cluster_starts
 from ndtomo_dask.recipes.planner import plan_recipe
 from ndtomo_dask.recipes.recipe import make_recipe
 from ndtomo_dask.recipes.runner import run_recipe
@@ -45,6 +46,24 @@ def test_inertia_is_the_true_one_and_as_low_as_that_of_scikit_learn(volume):
     peer = KMeans(4, n_init=4, random_state=0).fit(rows)
     assert float(found.inertia) <= 1.001 * peer.inertia_
     np.testing.assert_array_equal(found.cluster_size, np.bincount(labels))
+
+
+def test_distances_are_taken_in_as_many_components_as_there_are_clusters(volume):
+    found = find_clusters(volume, clusters=20)
+    xr.testing.assert_identical(found, find_clusters(volume, clusters=20, components=20))
+    xr.testing.assert_identical(
+        find_clusters(volume, clusters=4), find_clusters(volume, clusters=4, components=16)
+    )
+
+
+def test_spectra_beyond_the_samples_are_swept_over_in_blocks(volume, monkeypatch):
+    few = cluster_starts.Level(20, 10, 1e-5, 40), cluster_starts.Level(60, 15, 1e-5, 0)
+    whole = find_clusters(volume, clusters=4)
+    monkeypatch.setattr(cluster_starts, "LEVELS", few)
+    found = find_clusters(volume.chunk(y=4), clusters=4)
+    assert found.attrs["iterations"] > 1
+    np.testing.assert_array_equal(found.cluster_size, whole.cluster_size)
+    assert float(found.inertia) == pytest.approx(float(whole.inertia), rel=TRUE_INERTIA)
 
 
 def test_clusters_are_small_labelled_and_say_what_was_left_out(volume):
