@@ -30,7 +30,8 @@ GROUPS = {
         "normalize_monitor", "flat_field", "absorption_correction", "self_absorption_correction",
         "mask_circle",
         "find_bad_channels", "mask_channels",
-        "interpolate_masked", "remove_outliers", "remove_rings",
+        "interpolate_masked", "remove_outliers", "find_translation_scale",
+        "normalize_translations", "remove_rings",
         "subtract_background",
     ),
     "Cut and bin": (

@@ -150,6 +150,24 @@ class FrameCost:
         return 2 * self.together * self.frame_bytes + last + self.pixels * 16 + self.sorting_bytes
 
 
+def translation_gains(
+    sizes: Mapping[str, int], groups: int, components: int, *, allowed_mem: int
+) -> Plan:
+    """Plan the gains of translations: a task has one slice, summed to groups of channels.
+
+    It turns the groups into components in double precision; then it holds some ten copies of the
+    components' sinograms and images, and Fourier transforms of padded images, in single precision.
+    """
+    groups = sizes["channel"] // max(1, sizes["channel"] // groups)
+    rays = sizes["angle"] * sizes["translation"]
+    mixing = rays * groups * 3 * 8
+    solving = components * 4 * (8 * rays + 24 * sizes["translation"] ** 2)
+    slices = prod(size for dim, size in sizes.items() if dim in ("time", "z"))
+    block = (("angle", sizes["angle"]), ("translation", sizes["translation"]), ("channel", groups))
+    return Plan("find_translation_scale", block, slices, rays * groups * 4, max(mixing, solving),
+                rays * 8, 0, slices * rays * 8, allowed_mem)  # fmt: skip
+
+
 def integrate(
     sizes: Mapping[str, int], block: Mapping[str, int], itemsize: int, *,
     cost: FrameCost, allowed_mem: int,

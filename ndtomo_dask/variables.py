@@ -84,6 +84,9 @@ FRAME_NUMBER = Variable(
 )  # fmt: skip
 AIR = Variable("air", (ANGLE, CHANNEL), "count", "scatter of the path beside the sample")
 PROJECTION_SCALE = Variable("projection_scale", (ANGLE,), "1", "relative flux", additive=False)
+TRANSLATION_SCALE = Variable(
+    "translation_scale", (ANGLE, TRANSLATION), "1", "gain of a translation", additive=False
+)
 ROTATION_CENTER = Variable(
     "rotation_center", (), "1", "rotation axis in translation steps", additive=False
 )

@@ -20,6 +20,7 @@ from ndtomo_dask.correct.masks import find_bad_channels, interpolate_masked, mas
 from ndtomo_dask.correct.outliers import remove_outliers
 from ndtomo_dask.correct.rings import remove_rings
 from ndtomo_dask.correct.self_absorption import self_absorption_correction
+from ndtomo_dask.correct.translations import find_translation_scale, normalize_translations
 from ndtomo_dask.correct.transmission import flat_field
 
 __all__ = [
@@ -28,12 +29,14 @@ __all__ = [
     "find_air",
     "find_bad_channels",
     "find_projection_scale",
+    "find_translation_scale",
     "flat_field",
     "interpolate_masked",
     "mask_channels",
     "mask_circle",
     "normalize_monitor",
     "normalize_projections",
+    "normalize_translations",
     "pad",
     "rebin",
     "rebin_axis",

@@ -92,6 +92,13 @@ VERBS = {
     "remove_outliers": Verb(
         correct.remove_outliers, _IMAGES, replaces="sinogram", sized=("angle",)
     ),
+    "find_translation_scale": Verb(correct.find_translation_scale),
+    "normalize_translations": Verb(
+        correct.normalize_translations,
+        applies="translation_scale",
+        replaces="sinogram",
+        required=True,
+    ),
     "remove_rings": Verb(correct.remove_rings, _IMAGES, replaces="sinogram", sized=("angle",)),
     "crop": Verb(correct.crop, replaces="sinogram", sized=_ALL),
     "pad": Verb(correct.pad, replaces="sinogram", sized=_ALL),
@@ -127,6 +134,7 @@ FOUND = {
     "find_air": {"air"},
     "find_bad_channels": {"bad_channel"},
     "find_projection_scale": {"projection_scale"},
+    "find_translation_scale": {"translation_scale"},
     "find_projection_shifts": {"projection_shift", "rotation_center"},
     "find_rotation_center": {"rotation_center"},
     "find_spectral_basis": {"spectral_basis"},

@@ -60,6 +60,7 @@ def _imagined(ds: xr.Dataset, step: Step, found: Mapping[str, Step]) -> list[xr.
     stand_ins = {
         "rotation_center": xr.DataArray((sizes.get("translation", 1) - 1) / 2),
         "projection_shift": xr.DataArray(shift, dims="angle"),
+        "translation_scale": xr.DataArray(np.ones(sizes.get("translation", 0)), dims="translation"),
         "bad_channel": kept.astype("int8"),
         "component_spectrum": table,
         "cluster_spectrum": table.rename(component="cluster"),

@@ -20,6 +20,7 @@ from ndtomo_dask.errors import RecipeError
 from ndtomo_dask.frames.integrate import COST
 from ndtomo_dask.kernels.components.reference_fit import LEAST_ROWS, SLAB_SAMPLES
 from ndtomo_dask.kernels.components.sketch import READINGS
+from ndtomo_dask.kernels.corrections import translation_gains
 from ndtomo_dask.kernels.fitting.moments import MOMENTS
 from ndtomo_dask.kernels.fitting.window_fit import KEPT
 from ndtomo_dask.kernels.fitting.window_values import SLAB
@@ -84,6 +85,14 @@ def _find_from_sample(stage: Stage, step: Step) -> list[Plan]:
     sizes = {**stage.sizes, **counts}
     return [plan.correct(step.verb, sizes, stage.block, stage.itemsize,
                          allowed_mem=stage.allowed_mem)]  # fmt: skip
+
+
+def _find_translation_scale(stage: Stage, step: Step) -> list[Plan]:
+    groups = step.options.get("groups", translation_gains.GROUPS)
+    found = plan.translation_gains(
+        stage.sizes, groups, translation_gains.COMPONENTS, allowed_mem=stage.allowed_mem
+    )
+    return [*_correct(stage, step), found]
 
 
 def _integrate(stage: Stage, _step: Step) -> list[Plan]:
@@ -270,6 +279,7 @@ def _per_pixel(
 _PLANNERS: dict[str, Callable[[Stage, Step], list[Plan]]] = {
     "find_rotation_center": _find_from_sample,
     "find_projection_shifts": _find_from_sample,
+    "find_translation_scale": _find_translation_scale,
     "integrate": _integrate,
     "to_polar": _resample,
     "to_cartesian": _resample,
