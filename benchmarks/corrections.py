@@ -224,7 +224,8 @@ def measure(case: Case, **sizes: float) -> Row:
     target = clean
     if case.also_clean:
         target = image_of(case.correct(case.simulate(**options, noise="none").load()))
-    shown = int(np.abs(spoilt - clean).sum(axis=(0, 1)).argmax())
+    seen = np.abs(spoilt - clean).sum(axis=(0, 1)) * np.abs(target).sum(axis=(0, 1))
+    shown = int(seen.argmax())
     named = {"clean": target, "with the defect": spoilt, "corrected": corrected}
     return Row(
         case,

@@ -24,7 +24,7 @@ by
 python -m benchmarks.corrections --write
 ```
 
-in two minutes of one core.
+in a minute of one core.
 
 **Data.** A packed powder of five phases in a capillary: {size} translations, {angles} projections,
 {channels} channels, {grains} grains, {counts:.0f} counts per mm. Each row has one defect, and
@@ -39,7 +39,8 @@ is told the truth: what is left is not for an estimate to find.
 
 ![Clean, with the defect, corrected](../images/corrections.png)
 
-One channel of each row, the one that shows most of the defect: clean, with the defect, corrected.
+One channel of each row, with much of the sample and of the defect: clean, with the defect,
+corrected.
 
 ## Less than {bar:.0%}
 
@@ -88,11 +89,12 @@ def draw(rows: Sequence[Row]) -> Figure:
     """Two cases a line, each clean, with the defect and corrected."""
     lines = -(-len(rows) // 2)
     figure = Figure(figsize=(9.2, 1.62 * lines), layout="constrained", facecolor="white")
-    grid = figure.subplots(lines, 2 * len(SHOWN), squeeze=False)
+    widths = [*[1.0] * len(SHOWN), 0.15, *[1.0] * len(SHOWN)]
+    grid = figure.subplots(lines, len(widths), squeeze=False, width_ratios=widths)
     for axes in grid.flat:
         axes.set_axis_off()
     for number, row in enumerate(rows):
-        line, first = number // 2, len(SHOWN) * (number % 2)
+        line, first = number // 2, (len(SHOWN) + 1) * (number % 2)
         _draw_case(grid[line, first : first + len(SHOWN)], row)
         grid[line, first + 1].set_title(row.case.name, fontsize=8)
     return figure
