@@ -125,7 +125,7 @@ def _unmasked(ds: xr.Dataset, sinogram: xr.DataArray) -> xr.DataArray:
 
 def _given(scale: xr.Dataset, sinogram: xr.DataArray) -> xr.DataArray:
     name = TRANSLATION_SCALE.name
-    if isinstance(scale, xr.Dataset) and name in scale and ANGLE not in scale[name].dims:
+    if name in getattr(scale, "data_vars", ()) and ANGLE not in scale[name].dims:
         scale = scale.assign({name: scale[name].expand_dims({ANGLE: sinogram.sizes[ANGLE]})})
     return given_estimate(scale, TRANSLATION_SCALE, sinogram, "normalize_translations")
 

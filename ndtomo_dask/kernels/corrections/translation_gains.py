@@ -62,9 +62,9 @@ def sum_channels(block: Real, bins: Mapping[int, int]) -> Float32:
     """
     width = bins.get(block.ndim - 1, 1)
     runs = np.ascontiguousarray(block).reshape(*block.shape[:-1], -1, width)
-    whole = np.isfinite(runs).all(axis=-1)
-    sums = np.sum(runs, axis=-1, where=whole[..., None], dtype=np.float64)
-    return np.where(whole, sums, np.nan).astype(np.float32)
+    whole = np.asarray(np.isfinite(runs).all(axis=-1, keepdims=True))
+    sums = np.sum(runs, axis=-1, where=whole, dtype=np.float64)
+    return np.where(whole[..., 0], sums, np.nan).astype(np.float32)
 
 
 def translation_gains(
@@ -124,19 +124,18 @@ def _mixtures(groups: Real) -> tuple[Float32, Float32]:
     A group is divided by the root of its mean, so that counting noise is alike in all.
     """
     finite = np.isfinite(groups)
-    means = np.mean(groups, axis=(0, 1), where=finite, dtype=np.float64, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        used = (finite.mean(axis=(0, 1)) > 0.5) & (means[0, 0] > 0)
-    if not used.any():
+    means = np.where(finite, groups, 0.0).mean(axis=(0, 1), dtype=np.float64)
+    used = (finite.mean(axis=(0, 1)) > 0.5) & (means > 0)
+    kept = np.asarray(finite[..., used].all(axis=-1))
+    if not (used.any() and kept.any()):
         raise SchemaError(
             "no channel is positive and finite at most rays, so translations cannot be compared. "
             "Check the mask, and that the air was not subtracted twice."
         )
-    kept = finite[..., used].all(axis=-1)
     values = np.where(kept[..., None], groups[..., used], 0.0).astype(np.float64)
     total = values.sum(axis=-1)
     weights = kept / np.maximum(total / total.mean(), DIMMEST)
-    values /= np.sqrt(means[..., used])
+    values /= np.sqrt(means[used])
     weighted = (np.sqrt(weights)[..., None] * values).reshape(-1, values.shape[2])
     mixing = np.linalg.eigh(weighted.T @ weighted)[1][:, ::-1][:, :COMPONENTS]
     mixed = values @ mixing
@@ -178,7 +177,7 @@ class _Problem:
     @cached_property
     def signal(self) -> Float64:
         """What each ray tells of its gain, (angle, translation)."""
-        return np.sum(self.weights * self.seen**2, axis=2, dtype=np.float64)
+        return np.asarray(np.sum(self.weights * self.seen**2, axis=2, dtype=np.float64))
 
     @cached_property
     def share(self) -> Float64:
@@ -192,7 +191,7 @@ class _Problem:
         geometry = self.A.geometry
         radius = np.abs(np.arange(geometry.translations) - geometry.rotation_center)
         drifts_less = np.array([[1.0], [DRIFT**-2]])[: len(self.basis)]
-        return self.stiffness * drifts_less * np.maximum(1.0, 2 * np.pi * radius)
+        return np.asarray(self.stiffness * drifts_less * np.maximum(1.0, 2 * np.pi * radius))
 
     def no_amounts(self) -> Float64:
         """Amounts of gains that are all 1."""
@@ -242,7 +241,7 @@ class _Problem:
     def _curvature(self) -> Float64:  # (base, translation)
         """Never nothing, also where no ray tells anything."""
         curvature = self.basis**2 @ self.signal + self.held
-        return np.maximum(curvature, 1e-6 * curvature.max(initial=1e-30))
+        return np.asarray(np.maximum(curvature, 1e-6 * curvature.max(initial=1e-30)))
 
     @cached_property
     def _weight_of_pixels(self) -> Float32:  # (y, x, 1)
@@ -261,7 +260,7 @@ class _Problem:
 
     @cached_property
     def _spread(self) -> Float32:
-        return np.sqrt(np.maximum(self._weight_of_pixels / np.float32(self._middle), 1))
+        return np.asarray(np.sqrt(np.maximum(self._weight_of_pixels / np.float32(self._middle), 1)))
 
     @cached_property
     def _filter(self) -> Float32:
@@ -274,7 +273,7 @@ class _Problem:
         if self.edges is not None:
             waves = 4 - 2 * np.cos(2 * np.pi * down) - 2 * np.cos(2 * np.pi * right)
             curvature = curvature + float(np.median(self.edges)) * waves
-        return (1 / curvature)[..., None].astype(np.float32)
+        return np.asarray(1 / curvature, dtype=np.float32)[..., None]
 
 
 def _descend(problem: _Problem, start: _Point) -> _Point:
