@@ -150,6 +150,18 @@ class FrameCost:
         return 2 * self.together * self.frame_bytes + last + self.pixels * 16 + self.sorting_bytes
 
 
+def channel_groups(
+    step: str, sizes: Mapping[str, int], block: Mapping[str, int], itemsize: int, groups: int, *,
+    allowed_mem: int,
+) -> Plan:  # fmt: skip
+    """Plan sums over groups of channels: a block, its copy without what is masked, and marks."""
+    samples = prod(block.values())
+    sums = 12 * samples * groups // sizes["channel"]
+    total = prod(sizes.values()) * itemsize
+    return Plan(step, tuple(block.items()), blocks_of(sizes, block), samples * itemsize,
+                samples * (max(itemsize, FLOAT) + 1), sums, total, 0, allowed_mem)  # fmt: skip
+
+
 def translation_gains(
     sizes: Mapping[str, int], groups: int, components: int, *, allowed_mem: int
 ) -> Plan:

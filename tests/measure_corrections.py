@@ -26,6 +26,7 @@ OPTIONS = {
     "rebin": {"channel": 2},
     "rebin_axis": {"axis": "q", "points": 300},
     "interpolate_masked": {"along": "angle"},
+    "find_translation_scale": {"passes": 1},
     "self_absorption_correction": {"iterations": 1},
     "subtract_background": {"width": 8},
 }
@@ -70,7 +71,10 @@ def _draw(counts, block_info=None):
 
 def run(verb, ds):
     """Apply a verb to a scan of one block, or compute it where it finds a number."""
-    made = VERBS[verb].function(ds, **OPTIONS.get(verb, {}))
+    known, given = VERBS[verb], []
+    if known.required:
+        given = [xr.Dataset({known.applies: xr.ones_like(ds["translation"])})]
+    made = known.function(ds, *given, **OPTIONS.get(verb, {}))
     return made if verb.startswith("find_") else made["sinogram"].compute()
 
 

@@ -92,7 +92,10 @@ def _find_translation_scale(stage: Stage, step: Step) -> list[Plan]:
     found = plan.translation_gains(
         stage.sizes, groups, translation_gains.COMPONENTS, allowed_mem=stage.allowed_mem
     )
-    return [*_correct(stage, step), found]
+    summed = plan.channel_groups(
+        step.verb, stage.sizes, stage.block, stage.itemsize, groups, allowed_mem=stage.allowed_mem
+    )
+    return [found, summed]
 
 
 def _integrate(stage: Stage, _step: Step) -> list[Plan]:
