@@ -35,7 +35,8 @@ OPTIONS = {
 def corrections():
     """Names of the verbs of `ndtomo_dask.correct` that recipes have and that read sinograms."""
     names = {n for n, v in VERBS.items() if v.function.__module__.startswith("ndtomo_dask.correct")}
-    return sorted(names - {"mask_channels", "mask_circle"})
+    # Gains last: what they free, a correction behind them would take without asking for more.
+    return sorted(names - {"mask_channels", "mask_circle"}, key=lambda n: ("translation" in n, n))
 
 
 def scan(sizes, counts=False):
