@@ -213,8 +213,9 @@ def reconstruct(
 
     ``block`` gives the blocks as they are stored; one that would not fit is cut along the channels.
     ``options`` are the names of those given; ``grid`` is the number of rows and columns, by default
-    as many as translations.
+    as many as translations. Counts of fewer bytes become floating point.
     """
+    itemsize = max(itemsize, FLOAT)
     fitting = image_block(
         sizes, itemsize, allowed_mem=allowed_mem, method=method, options=options, grid=grid
     )

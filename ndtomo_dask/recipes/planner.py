@@ -11,7 +11,7 @@ from ndtomo_dask.errors import PlanError, RecipeError
 from ndtomo_dask.plan import Plan
 from ndtomo_dask.recipes.recipe import Recipe, open_input
 from ndtomo_dask.recipes.rehearsal import rehearse
-from ndtomo_dask.recipes.stages import RESIZING, Stage, resize
+from ndtomo_dask.recipes.stages import RESIZING, Stage, resize, retype
 from ndtomo_dask.recipes.step_plans import plan_step
 
 _SEARCHED = range(64, 16 * 10**6)
@@ -75,4 +75,5 @@ def _plans(recipe: Recipe, ds: xr.Dataset, left: Sequence[xr.Dataset], allowed: 
         plans += plan_step(stage, step)
         if step.verb in RESIZING:
             resize(stage, after)
+        retype(stage, after)
     return plans

@@ -67,9 +67,18 @@ def open_images(stage: Stage, **options: Any) -> None:
     )
 
 
+def retype(stage: Stage, left: xr.Dataset) -> None:
+    """Take the bytes of a value that a step has left: corrected counts are floating point."""
+    stage.itemsize = left[_data_name(stage)].dtype.itemsize
+
+
+def _data_name(stage: Stage) -> str:
+    return "sinogram" if "angle" in stage.sizes else "volume"
+
+
 def resize(stage: Stage, left: xr.Dataset) -> None:
     """Take the sizes, and the geometry, that a step has left; blocks change as these do."""
-    name = "sinogram" if "angle" in stage.sizes else "volume"
+    name = _data_name(stage)
     before, sizes = stage.sizes, {str(dim): size for dim, size in left[name].sizes.items()}
     stage.sizes = {dim: sizes[dim] for dim in before}
     stage.block = {

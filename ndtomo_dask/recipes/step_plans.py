@@ -122,6 +122,7 @@ def _reconstruct(stage: Stage, step: Step) -> list[Plan]:
     if is_split(stage) or stage.stores_sinogram:
         plans.append(save_projections("save sinogram", stage))
         open_images(stage, method=method, options=given, grid=stage.grid)
+    stage.itemsize = max(stage.itemsize, plan.FLOAT)
     made = plan.reconstruct(
         stage.sizes,
         stage.itemsize,

@@ -182,3 +182,16 @@ def test_a_store_with_true_maps_is_planned_like_its_sinogram(tmp_path):
     content["steps"] = ["normalize_projections", "reconstruct"]
     recipe = make_recipe(content | {"save": ["volume", "true_phase_map"]}, name="recipe.yaml")
     assert "save volume" in [made.step for made in plan_recipe(recipe)]
+
+
+@pytest.mark.parametrize("steps", [["reconstruct"], ["normalize_projections", "reconstruct"]])
+def test_counts_of_two_bytes_are_planned_as_the_floats_they_become(tmp_path, steps):
+    scan = nd.simulate_scan(size=32, angles=24, channels=64)
+    plans = {}
+    for kind in ("uint16", "float32"):
+        store = tmp_path / f"{kind}.zarr"
+        nd.save(scan.assign(sinogram=scan.sinogram.astype(kind)), store)
+        content = {"input": str(store), "output": str(tmp_path / "out.zarr"), "save": ["volume"]}
+        found = {made.step: made for made in plan_recipe(make_recipe(content | {"steps": steps}))}
+        plans[kind] = found["reconstruct (fbp)"], found["save volume"]
+    assert plans["uint16"] == plans["float32"]
