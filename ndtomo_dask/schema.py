@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ndtomo_dask.errors import SchemaError, nearest
-from ndtomo_dask.variables import CHANNEL, LEADING, MASK, VARIABLES, Variable
+from ndtomo_dask.variables import CHANNEL, LEADING, MASK, SINOGRAM, VARIABLES, Variable
 
 
 def require(
@@ -156,7 +156,8 @@ def variable_named(name: str, *, verb: str) -> Variable:
 def valid_mask(ds: xr.Dataset, *, verb: str) -> xr.DataArray:
     """Return ``mask`` as booleans in memory, if it suits a sinogram and leaves something of it."""
     mask = ds[MASK.name].astype(bool).compute()
-    known = (*LEADING, *MASK.dims)
+    data = ds.get(SINOGRAM.name, xr.DataArray())
+    known = (*(dim for dim in LEADING if dim in data.dims), *MASK.dims)
     if not mask.dims or not set(mask.dims) <= set(known):
         raise SchemaError(
             f"{verb} takes a 'mask' along any of {', '.join(known)}, but it has {mask.dims}."
