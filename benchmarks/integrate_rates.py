@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -70,7 +70,7 @@ def on_workers(
             measured = {
                 "alone": seconds_of(alone),
                 "at once": max(_in_all(client, master, poni, frames)),
-                "ours": seconds_of(lambda: _stored(master, poni, target)),  # noqa: B023
+                "ours": seconds_of(partial(_stored, master, poni, target)),
             }
             shutil.rmtree(target)
             for name, seconds in measured.items() if round_ else ():  # the first builds tables

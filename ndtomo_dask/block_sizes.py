@@ -25,6 +25,8 @@ MANY_SPECTRA = 100_000
 """Spectra from which NMF spares itself the products of all channels: of fewer they take no time."""
 FEW = 16
 """Channels per direction from which products with directions take half the time of all, or less."""
+BESIDE = 10
+"""Directions beside those that are wanted: what they hold does not leak into the others."""
 USUAL_COMPONENTS = 10
 GRAM_ROWS = 2048
 """Pixels per matrix product in the moments of the spectra."""
@@ -203,14 +205,15 @@ def gram_bytes(sizes: Mapping[str, int]) -> int:
 def sketch_bytes(sizes: Mapping[str, int], components: int) -> int:
     """Bytes beside the block of products with a few directions: a slab of rows, and such sums."""
     channels = sizes["channel"]
-    return 13 * GRAM_ROWS * channels + 32 * channels * _directions(components)
+    return 13 * GRAM_ROWS * channels + 32 * channels * (basis_rank(components) + BESIDE)
 
 
 def is_sketched(spectra: int, channels: int, components: int) -> bool:
     """Tell whether NMF is made from products with a few directions, not from those of all."""
-    few = spectra >= MANY_SPECTRA and channels >= FEW * _directions(components)
+    few = spectra >= MANY_SPECTRA and channels >= FEW * (basis_rank(components) + BESIDE)
     return few or channels > LARGEST_GRAM
 
 
-def _directions(components: int) -> int:
-    return max(2 * components, components + 8) + 10
+def basis_rank(components: int) -> int:
+    """Vectors of a basis in which so many components of NMF are found."""
+    return max(2 * components, components + 8)

@@ -12,6 +12,7 @@ from math import prod
 
 from ndtomo_dask.block_sizes import (
     READ_BUFFERS,
+    basis_rank,
     blocks_of,
     bytes_per_channel,
     cut_to_fit,
@@ -299,7 +300,7 @@ def find_components(
     """
     held = prod(block.values()) * itemsize
     total = prod(sizes.values()) * itemsize
-    scores = prod(block.values()) // sizes["channel"] * max(2 * components, components + 8) * 8
+    scores = prod(block.values()) // sizes["channel"] * basis_rank(components) * 8
     beside = gram_bytes(sizes) if products else sketch_bytes(sizes, components)
     plan = Plan(step, tuple(block.items()), blocks_of(sizes, block) * passes,
                 held, beside + READ_BUFFERS, scores,

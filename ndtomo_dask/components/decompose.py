@@ -7,7 +7,7 @@ import xarray as xr
 
 from ndtomo_dask import plan
 from ndtomo_dask.apply import allowed_memory, apply_kernel, block_of, sizes_of
-from ndtomo_dask.block_sizes import GRAM_ROWS
+from ndtomo_dask.block_sizes import GRAM_ROWS, basis_rank
 from ndtomo_dask.components.methods import (
     independent,
     is_randomized,
@@ -32,7 +32,7 @@ from ndtomo_dask.components.spectra import (
     spectra_of,
 )
 from ndtomo_dask.errors import OptionError, SchemaError, check_choice
-from ndtomo_dask.kernels.components import factors, nmf
+from ndtomo_dask.kernels.components import factors
 from ndtomo_dask.kernels.components.nmf_start import Start
 from ndtomo_dask.kernels.components.preparation import Preparation
 from ndtomo_dask.kernels.components.sketch import READINGS
@@ -184,9 +184,9 @@ def find_components(
     with one_blas_thread():
         of = components if method == "nmf" else None
         if is_randomized(solver, moments, spectra, nmf_of=of):
-            rank = components if method != "nmf" else nmf.basis_rank(spectra.channels, components)
+            rank = components if of is None else min(spectra.channels, basis_rank(components))
             reads = (2 if method == "nmf" else READINGS + (method != "pca")) + (scaling != "none")
-            check_memory(spectra, rank, reads, allowed_mem, products=False)
+            check_memory(spectra, components, reads, allowed_mem, products=False)
             sums, leading = sketched(spectra, rank, basis_of=of, scaling=scaling)
             factors.check_components(components, sums.sums)
         else:

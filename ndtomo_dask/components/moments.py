@@ -111,10 +111,11 @@ def sketched(
     """
     centered = basis_of is None
     shift, prepare = _preparation_of(spectra, scaling)
-    some = [as_rows(each.values) for each in _patches(among or spectra, LOOKED_AT)]
+    few = compute_arrays(patches(among or spectra, LOOKED_AT).arrays, "look at some spectra")
     directions = sketch.first_directions(
-        np.concatenate(some), rank, shift, prepare, centered=centered
-    )
+        np.concatenate([as_rows(each.values) for each in few]), rank, shift, prepare,
+        centered=centered,
+    )  # fmt: skip
     last = (basis_of, sketch.SPAN) if basis_of else (rank, sketch.EIGENVALUES)
     for _ in range(sketch.READINGS):
         sums = reduce_spectra(
@@ -127,10 +128,6 @@ def sketched(
             break
         directions = sketch.orthonormal(product)
     return SpectralMoments(sketch.as_moments(sums), shift, prepare, spectra.masked), leading
-
-
-def _patches(spectra: Spectra, wanted: int) -> list[xr.DataArray]:
-    return compute_arrays(patches(spectra, wanted).arrays, "look at some spectra")
 
 
 def _preparation_of(spectra: Spectra, scaling: Scaling) -> tuple[np.ndarray, Preparation]:

@@ -36,7 +36,7 @@ def numbers(name: str, values: Sequence[object], path: Path, what: str) -> list[
 
 def _number(name: str, value: object, path: Path, what: str, row: int) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]  # what it refuses is named below
     except (TypeError, ValueError):
         raise StoreError(
             f"the {what} {path} has {name}={value!r} in row {row}, which is no number."

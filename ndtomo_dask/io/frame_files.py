@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ndtomo_dask.errors import BackendError, StoreError
+from ndtomo_dask.io.hdf5 import register_filters
 
 _HEAD = 2**16
 """Bytes in which the header of an image ends."""
@@ -104,8 +105,8 @@ def _checked(frame: np.ndarray | Unreadable, shape: tuple[int, int]) -> np.ndarr
 
 def _read_dataset(run: FrameRun, indexes: Sequence[int]) -> Iterator[np.ndarray | Unreadable]:
     import h5py
-    import hdf5plugin  # noqa: F401 - importing it registers bitshuffle, LZ4, Blosc and Zstandard
 
+    register_filters()
     if not run.path:
         yield from _all_unreadable(run, indexes, "no file of the virtual dataset holds it")
         return

@@ -107,11 +107,15 @@ def block_shape(
     return tuple(block)
 
 
+def register_filters() -> None:
+    """Let HDF5 read what bitshuffle, LZ4, Blosc or Zstandard has compressed."""
+    import hdf5plugin  # noqa: F401 - importing it registers them
+
+
 @contextmanager
 def open_file(path: str | Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, or say in one sentence why that is not possible."""
-    import hdf5plugin  # noqa: F401 - importing it registers bitshuffle, LZ4, Blosc and Zstandard
-
+    register_filters()
     path = Path(path)
     if not path.exists():
         raise StoreError(f"{path} does not exist.{_neighbor(path)}")

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from ndtomo_dask.errors import NdtomoError, SchemaError, StoreError
-from ndtomo_dask.io.hdf5 import HDF5Array, describe, find_dataset
+from ndtomo_dask.io.hdf5 import HDF5Array, describe, find_dataset, register_filters
 
 READ_PATIENCE = 60.0
 """Seconds for which a read is tried again: a writer has the file, or the part is not there yet."""
@@ -51,8 +51,7 @@ def read_whole(
     StoreError
         There was no such state for ``patience`` seconds.
     """
-    import hdf5plugin  # noqa: F401 - importing it registers bitshuffle, LZ4, Blosc and Zstandard
-
+    register_filters()
     path, deadline = Path(path), time.monotonic() + patience
     if not path.is_file():
         raise StoreError(f"{path} does not exist, or is no file. Follow a scan once it is begun.")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ndtomo_dask.block_sizes import basis_rank
 from ndtomo_dask.errors import OptionError
 from ndtomo_dask.kernels.components.factors import (
     Moments,
@@ -103,14 +104,9 @@ def nmf_basis(moments: Moments, shift: Float | None, components: int) -> NmfBasi
         intensity = intensity + moments.count * shift
         mixed = np.outer(moments.sum, shift)
         gram = gram + mixed + mixed.T + moments.count * np.outer(shift, shift)
-    rank = basis_rank(moments.sum.size, components)
+    rank = min(moments.sum.size, basis_rank(components))
     energy, total = float(np.trace(gram)), float(np.abs(intensity).sum())
     return NmfBasis(leading_eigenvectors(gram, rank)[1], energy, total)
-
-
-def basis_rank(channels: int, components: int) -> int:
-    """Vectors of a basis in which so many components are found."""
-    return min(channels, max(2 * components, components + 8))
 
 
 def nmf_partial(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ndtomo_dask.block_sizes import BESIDE
 from ndtomo_dask.kernels.components.factors import Moments, Prepare, finite_slabs
 
 Float = NDArray[np.floating]
@@ -30,9 +31,6 @@ ROUNDING = 1e-7
 
 WEAKEST = 1e-8
 """Eigenvalue within Q, as a share of the largest, below which products with it are rounding."""
-
-BESIDE = 10
-"""Directions beside those that are wanted: what they hold does not leak into the others."""
 
 
 class Sketch(NamedTuple):
@@ -84,9 +82,10 @@ def first_directions(
         sums = sketch_partial(spectra, directions, shift, prepare)
         if not sums.count:
             return directions
-        product, trace = without_shift(sums, shift, directions, centered=centered)
-        found = leading(product, directions, trace, wanted)
+        before = directions
+        product, trace = without_shift(sums, shift, before, centered=centered)
         directions = orthonormal(product)
+    found = leading(product, before, trace, wanted)
     beside = random_directions(int(shift.size), wanted)[:, : directions.shape[1] - wanted]
     return orthonormal(np.concatenate([found.vectors, beside], axis=1))
 
